@@ -1,0 +1,45 @@
+"""A language model and a catalogue in; item scores and per-target losses out.
+
+One line: ``recommend(load_recommender("runs/first/eisam/seed-0/model"), [[12, 7, 40]], k=10)``.
+"""
+
+from tailwise.recommenders._build import (
+    BackboneConfig,
+    SASRecConfig,
+    build_item_token,
+    build_sasrec,
+    load_recommender,
+    load_trainable_state,
+    save_recommender,
+)
+from tailwise.recommenders._item_knn import ItemKNN
+from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender
+from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
+from tailwise.recommenders._most_popular import MostPopular
+from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
+from tailwise.recommenders._recommend import recommend
+from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
+from tailwise.recommenders._title_encodings import encode_titles
+
+__all__ = [
+    "BackboneConfig",
+    "History",
+    "ItemKNN",
+    "ItemTokenConfig",
+    "ItemTokenRecommender",
+    "MostPopular",
+    "Recommender",
+    "SASRecConfig",
+    "SequenceBatch",
+    "SequenceBatches",
+    "TrainableRecommender",
+    "build_item_token",
+    "build_sasrec",
+    "choose_dtype",
+    "encode_titles",
+    "load_recommender",
+    "load_trainable_state",
+    "recommend",
+    "resolve_language_model",
+    "save_recommender",
+]

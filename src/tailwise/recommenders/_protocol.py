@@ -1,0 +1,54 @@
+"""What a recommender can do, whatever it is made of."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from tailwise.recommenders._sequences import SequenceBatch
+
+__all__ = ["History", "Recommender", "TrainableRecommender"]
+
+History = Sequence[int] | np.ndarray
+"""Item indices of one user, oldest first."""
+
+
+@runtime_checkable
+class Recommender(Protocol):
+    """Scores the whole catalogue for given histories; that is all evaluation and serving need."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items of the catalogue: the width of every score matrix."""
+        ...
+
+    def scores(self, histories: Sequence[History]) -> Tensor:
+        """Score every item for every history.
+
+        Args:
+            histories: One per user; item indices, oldest first. May be empty sequences.
+
+        Returns:
+            ``[len(histories), n_items]`` float32 on the CPU; higher is better. Seen items
+            are scored like any other: :func:`recommend` leaves them out.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainableRecommender(Recommender, Protocol):
+    """A recommender whose per-target losses can be differentiated."""
+
+    def losses(self, batch: SequenceBatch, logit_offsets: Tensor | None = None) -> Tensor:
+        """Return one loss per target, ``[rows, positions]``, 0 where the batch has no target.
+
+        Args:
+            batch: Input items and target items.
+            logit_offsets: ``[n_items]``; added to the scores during training only.
+        """
+        ...
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return groups for an optimizer: shared parameters, and per-item ones with ``perturb`` False."""
+        ...

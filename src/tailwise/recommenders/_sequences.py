@@ -1,0 +1,125 @@
+"""Training histories as batches in which every position is a target and little is padding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["SequenceBatch", "SequenceBatches", "pad_right"]
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Rows of items, padded on the right; causal models never look there.
+
+    Attributes:
+        inputs: ``[rows, positions]`` int64; item at each position, 0 as padding.
+        targets: ``[rows, positions]`` int64; the item that follows, -1 where there is none.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def rows(self, rows: Tensor) -> "SequenceBatch":
+        """Return the part of the batch that holds ``rows`` (int64 positions)."""
+        if len(rows) == len(self.inputs):
+            return self
+        return SequenceBatch(self.inputs[rows], self.targets[rows])
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        """Return the batch on ``device``."""
+        return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+
+    @property
+    def n_targets(self) -> int:
+        """Number of positions that hold a target."""
+        return int((self.targets >= 0).sum())
+
+
+class SequenceBatches:
+    """Cuts histories into windows and deals them out in batches of similar length.
+
+    A history of length L gives L-1 targets, each in exactly one window per epoch. A window
+    after the first begins with the last item of the one before it. Where the cuts fall is
+    drawn anew every epoch, so that over time every target is seen with long and with short
+    context. Batches hold windows of similar length, up to a number of positions rather
+    than of rows, and come in random order. Everything drawn is a function of
+    ``(seed, epoch)``: an interrupted epoch can be taken up at any batch.
+
+    Args:
+        histories: One per user; item indices, oldest first. Histories of fewer than two
+            items hold no target and are left out.
+        max_length: Positions of a window at most, >= 1.
+        positions_per_batch: Positions of a batch at most, padding included;
+            >= ``max_length``.
+        seed: Of cuts and order.
+
+    Raises:
+        ValueError: a limit is out of range, or no history holds a target.
+    """
+
+    def __init__(
+        self, histories: Sequence[np.ndarray], *, max_length: int, positions_per_batch: int, seed: int
+    ) -> None:
+        if max_length < 1:
+            raise ValueError(f"max_length must be >= 1; got {max_length}.")
+        if positions_per_batch < max_length:
+            raise ValueError(
+                f"positions_per_batch must be at least max_length ({max_length}); got {positions_per_batch}."
+            )
+        self._histories = [np.asarray(h, dtype=np.int64) for h in histories if len(h) >= 2]
+        if not self._histories:
+            raise ValueError(
+                f"histories must hold a target; got {len(histories)} histories of fewer than two items."
+            )
+        self.max_length = max_length
+        self.positions_per_batch = positions_per_batch
+        self.seed = seed
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets per epoch."""
+        return sum(len(h) - 1 for h in self._histories)
+
+    def epoch(self, epoch: int) -> list[SequenceBatch]:
+        """Return the batches of one epoch, in their order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        windows = [w for h in self._histories for w in self._windows(h, rng)]
+        lengths = np.array([len(w) - 1 for w in windows])
+        order = np.lexsort((rng.random(len(windows)), -lengths))  # longest first, random within a length
+        batches = [_batch([windows[i] for i in group]) for group in self._groups(order, lengths)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _windows(self, history: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        n_targets = len(history) - 1
+        if n_targets <= self.max_length:
+            yield history
+            return
+        stop = int(rng.integers(1, self.max_length + 1))  # targets of the first window
+        start = 0
+        while start < n_targets:
+            yield history[start : stop + 1]
+            start, stop = stop, min(stop + self.max_length, n_targets)
+
+    def _groups(self, order: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        begin = 0
+        while begin < len(order):
+            n_rows = max(1, self.positions_per_batch // int(lengths[order[begin]]))
+            yield order[begin : begin + n_rows]
+            begin += n_rows
+
+
+def _batch(windows: Sequence[np.ndarray]) -> SequenceBatch:
+    return SequenceBatch(
+        pad_right([w[:-1] for w in windows], fill=0), pad_right([w[1:] for w in windows], fill=-1)
+    )
+
+
+def pad_right(sequences: Sequence[np.ndarray], *, fill: int) -> Tensor:
+    """Return ``[len(sequences), longest]`` int64; a position holds ``fill`` past its sequence's end."""
+    padded = np.full((len(sequences), max(1, *(len(s) for s in sequences))), fill, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = sequence
+    return torch.from_numpy(padded)

@@ -1,0 +1,71 @@
+"""How a recommender is trained."""
+
+import math
+from dataclasses import dataclass
+
+from tailwise.errors import ConfigError
+
+__all__ = ["TrainingConfig", "learning_rate_factor"]
+
+_SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a recommender is trained, whatever the optimizer.
+
+    Attributes:
+        max_epochs: Passes over all training targets at most, >= 1.
+        learning_rate: Peak of the schedule, > 0.
+        weight_decay: Of matrices, decoupled (AdamW), >= 0.
+        warmup_share: Share of all steps over which the rate rises from 0, in [0, 1).
+        schedule: After the warm-up: ``linear`` or ``cosine`` to zero at the last epoch, or
+            ``constant``.
+        max_grad_norm: Gradients of a larger norm are scaled down to it, > 0.
+        positions_per_batch: Positions of a batch at most, padding included, >= 1.
+        patience: Stop when the validation metric has not risen for this many epochs, >= 1.
+        checkpoint_seconds: Save the state of training at least this often, >= 0; it is
+            saved after every epoch in any case.
+    """
+
+    max_epochs: int = 10
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    schedule: str = "linear"
+    max_grad_norm: float = 1.0
+    positions_per_batch: int = 800
+    patience: int = 3
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        rules = [
+            ("max_epochs", self.max_epochs >= 1, "be >= 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "be > 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "be >= 0"),
+            ("warmup_share", 0 <= self.warmup_share < 1, "be a fraction in [0, 1)"),
+            ("schedule", self.schedule in _SCHEDULES, f"be one of {', '.join(_SCHEDULES)}"),
+            ("max_grad_norm", self.max_grad_norm > 0, "be > 0"),
+            ("positions_per_batch", self.positions_per_batch >= 1, "be >= 1"),
+            ("patience", self.patience >= 1, "be >= 1"),
+            ("checkpoint_seconds", self.checkpoint_seconds >= 0, "be >= 0"),
+        ]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ConfigError(f"training.{name} must {rule}; got {getattr(self, name)!r}.")
+
+
+def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> float:
+    """Factor on the learning rate for ``step`` (0-based) of ``n_steps``; in (0, 1].
+
+    Example:
+        >>> [learning_rate_factor(s, 10, TrainingConfig(warmup_share=0.2)) for s in (0, 1, 2, 9)]
+        [0.5, 1.0, 1.0, 0.125]
+    """
+    n_warmup = round(config.warmup_share * n_steps)
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    if config.schedule == "constant":
+        return 1.0
+    remaining = (n_steps - step) / max(1, n_steps - n_warmup)
+    return remaining if config.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * remaining))

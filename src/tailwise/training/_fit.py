@@ -1,0 +1,283 @@
+"""The training loop."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tailwise.errors import CheckpointError
+from tailwise.optim import PerTargetOptimizer
+from tailwise.recommenders import ItemTokenRecommender, SequenceBatch, SequenceBatches, load_trainable_state
+from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoint, save_tensors_atomically
+from tailwise.training._config import TrainingConfig, learning_rate_factor
+from tailwise.training._interrupt import StopRequest, stop_between_steps
+from tailwise.training._memory import PeakMemory
+
+__all__ = ["EpochRecord", "FitResult", "TrainingInterrupted", "TrainingProgress", "fit"]
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was asked to stop; its state is saved and can be resumed."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: ``loss`` in nats per target (training mode), ``value`` of the validation metric."""
+
+    epoch: int
+    loss: float
+    value: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training did and cost.
+
+    Attributes:
+        best_epoch: 1-based; its parameters are the result.
+        best_value: Validation metric at that epoch.
+        n_epochs: Epochs run.
+        n_steps: Optimizer steps taken.
+        n_targets: Targets trained on, repeats over epochs counted.
+        train_seconds: Time in steps, over all sittings; validation and saving excluded.
+        peak_memory_mib: Highest memory of any sitting.
+        epochs: One record per epoch.
+    """
+
+    best_epoch: int
+    best_value: float
+    n_epochs: int
+    n_steps: int
+    n_targets: int
+    train_seconds: float
+    peak_memory_mib: float
+    epochs: tuple[EpochRecord, ...]
+
+    @property
+    def targets_per_second(self) -> float:
+        """Training throughput."""
+        return self.n_targets / self.train_seconds
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Sent after every step: how far a training is."""
+
+    epoch: int
+    step: int
+    n_steps: int
+    loss: float
+    targets_per_second: float
+    best_value: float | None
+
+
+@dataclass
+class _State:
+    """Where a training stands; with parameters and optimizer state, all that a resume needs."""
+
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches of the current epoch finished
+    step: int = 0
+    n_targets: int = 0
+    epoch_loss: float = 0.0  # sum over the batches of the current epoch
+    train_seconds: float = 0.0
+    peak_memory_mib: float = 0.0
+    best_epoch: int = 0
+    best_value: float = -1.0
+    stopped: bool = False
+
+
+def fit(
+    recommender: ItemTokenRecommender,
+    optimizer: PerTargetOptimizer,
+    histories: Sequence[np.ndarray],
+    config: TrainingConfig,
+    *,
+    validate: Callable[[], float],
+    folder: Path,
+    seed: int,
+    identity: str = "",
+    logit_offsets: Tensor | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> FitResult:
+    """Train until the validation metric stops rising; leave the best epoch's parameters in place.
+
+    The state of training is saved in ``folder`` now and then; called again with the same
+    arguments, training goes on from there and ends with the same parameters as if it had
+    never stopped (on the CPU, with the same number of threads). Everything random is a
+    function of ``seed`` and the step.
+
+    Args:
+        recommender: To be trained, on its device.
+        optimizer: Over ``recommender.parameter_groups(...)``; its rates are the peaks of
+            the schedule.
+        histories: Training histories, item indices, oldest first.
+        config: See :class:`TrainingConfig`.
+        validate: Returns the metric to maximise, for the recommender as it is now.
+        folder: For checkpoints; one folder per training.
+        seed: Of batches, dropout and sampling.
+        identity: Says what is being trained (settings, data checksum); a checkpoint with
+            another identity is refused.
+        logit_offsets: ``[n_items]``; added to the training scores.
+        progress: Called after every step.
+
+    Returns:
+        Cost and course of the training, all sittings together.
+
+    Raises:
+        CheckpointError: ``folder`` holds the checkpoint of another training.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
+        FloatingPointError: the loss is no longer finite.
+    """
+    batches = SequenceBatches(
+        histories,
+        max_length=recommender.config.max_length,
+        positions_per_batch=config.positions_per_batch,
+        seed=seed,
+    )
+    sitting = _Sitting(recommender, optimizer, config, folder, identity)
+    sitting.resume()
+    with torch.random.fork_rng(), stop_between_steps() as stop:
+        sitting.run(batches, validate, seed=seed, logit_offsets=logit_offsets, progress=progress, stop=stop)
+    load_trainable_state(recommender, load_file(folder / "best.safetensors"))
+    recommender.eval()
+    state = sitting.state
+    return FitResult(
+        best_epoch=state.best_epoch,
+        best_value=state.best_value,
+        n_epochs=state.epoch,
+        n_steps=state.step,
+        n_targets=state.n_targets,
+        train_seconds=state.train_seconds,
+        peak_memory_mib=state.peak_memory_mib,
+        epochs=tuple(sitting.epochs),
+    )
+
+
+class _Sitting:
+    """One process's share of a training, from a checkpoint (or the start) to the end or a stop."""
+
+    def __init__(
+        self,
+        recommender: ItemTokenRecommender,
+        optimizer: PerTargetOptimizer,
+        config: TrainingConfig,
+        folder: Path,
+        identity: str,
+    ) -> None:
+        self.recommender = recommender
+        self.optimizer = optimizer
+        self.config = config
+        self.folder = folder
+        self.identity = identity
+        self.state = _State()
+        self.epochs: list[EpochRecord] = []
+        self.memory = PeakMemory(recommender.device)
+        self.last_save = time.monotonic()
+        self.peak_rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def resume(self) -> None:
+        """Take over the newest checkpoint, if there is one."""
+        saved = load_newest_checkpoint(self.folder)
+        if saved is None:
+            return
+        if saved["identity"] != self.identity:
+            raise CheckpointError(
+                f"checkpoint in {str(self.folder)!r} must be of this training ({self.identity}); got one of "
+                f"{saved['identity']}. Settings or data have changed: choose another output folder, or "
+                "delete this one."
+            )
+        load_trainable_state(self.recommender, saved["parameters"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = _State(**saved["state"])
+        self.epochs = [EpochRecord(**record) for record in saved["epochs"]]
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state."""
+        self.state.peak_memory_mib = max(self.state.peak_memory_mib, self.memory.mib())
+        content: dict[str, Any] = {
+            "identity": self.identity,
+            "parameters": self.recommender.trainable_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": asdict(self.state),
+            "epochs": [asdict(record) for record in self.epochs],
+        }
+        save_checkpoint(self.folder, self.state.step, content)
+        self.last_save = time.monotonic()
+
+    def run(
+        self,
+        batches: SequenceBatches,
+        validate: Callable[[], float],
+        *,
+        seed: int,
+        logit_offsets: Tensor | None,
+        progress: Callable[[TrainingProgress], None] | None,
+        stop: StopRequest,
+    ) -> None:
+        """Train until patience or epochs run out."""
+        state = self.state
+        device = self.recommender.device
+        offsets = None if logit_offsets is None else logit_offsets.to(device)
+        while state.epoch < self.config.max_epochs and not state.stopped:
+            of_this_epoch = batches.epoch(state.epoch)
+            # An epoch's number of batches varies by a few with where the windows were cut.
+            n_steps = state.step - state.batch + len(of_this_epoch) * (self.config.max_epochs - state.epoch)
+            while state.batch < len(of_this_epoch):
+                if stop.was_made:
+                    self.save()
+                    raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
+                batch = of_this_epoch[state.batch].to(device)
+                self._step(batch, seed, n_steps, offsets)
+                if progress:
+                    progress(self._progress(n_steps))
+                if time.monotonic() - self.last_save >= self.config.checkpoint_seconds:
+                    self.save()
+            self._finish_epoch(validate(), len(of_this_epoch))
+
+    def _step(self, batch: SequenceBatch, seed: int, n_steps: int, offsets: Tensor | None) -> None:
+        started = time.perf_counter()
+        state = self.state
+        torch.manual_seed(int(np.random.SeedSequence([seed, state.step]).generate_state(1)[0]))
+        self.recommender.train()
+        factor = learning_rate_factor(state.step, n_steps, self.config)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * factor
+        loss = self.optimizer.compute_gradient(
+            lambda rows: self.recommender.losses(batch.rows(rows), offsets), batch.targets
+        )
+        torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        state.epoch_loss += float(loss)
+        state.batch += 1
+        state.step += 1
+        state.n_targets += batch.n_targets
+        state.train_seconds += time.perf_counter() - started
+
+    def _finish_epoch(self, value: float, n_batches: int) -> None:
+        state = self.state
+        state.epoch += 1
+        self.epochs.append(EpochRecord(state.epoch, state.epoch_loss / n_batches, value))
+        if value > state.best_value:
+            state.best_epoch, state.best_value = state.epoch, value
+            save_tensors_atomically(self.recommender.trainable_state(), self.folder / "best.safetensors")
+        state.batch, state.epoch_loss = 0, 0.0
+        state.stopped = state.epoch - state.best_epoch >= self.config.patience
+        self.save()
+
+    def _progress(self, n_steps: int) -> TrainingProgress:
+        state = self.state
+        return TrainingProgress(
+            epoch=state.epoch + 1,
+            step=state.step,
+            n_steps=n_steps,
+            loss=state.epoch_loss / state.batch,
+            targets_per_second=state.n_targets / state.train_seconds,
+            best_value=state.best_value if state.best_epoch else None,
+        )

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.segments import concentration, gini
@@ -22,6 +22,7 @@ def test_gini_of_one_and_three_is_one_quarter():
 
 
 @given(amounts)
+@settings(deadline=None)
 def test_gini_is_half_the_relative_mean_absolute_difference(values):
     x = np.array(values, dtype=float)
     expected = np.abs(x[:, None] - x[None, :]).mean() / (2 * x.mean())
@@ -30,6 +31,7 @@ def test_gini_is_half_the_relative_mean_absolute_difference(values):
 
 
 @given(amounts)
+@settings(deadline=None)
 def test_gini_is_one_less_twice_the_area_beneath_the_curve_turned_around(values):
     points = np.array(concentration(np.array(values)).curve)  # every item is a point: 40 items < 200
     area = np.trapezoid(points[:, 1], points[:, 0])

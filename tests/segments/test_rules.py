@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.errors import DataError
@@ -27,6 +27,7 @@ def names_of(segments):
 
 
 @given(counts_with_one_trained_item, rules_without_labels)
+@settings(deadline=None)
 def test_segments_partition_the_catalogue(counts, rule):
     segments = segment_items(np.array(counts), rule[0], **rule[1])
     assert sum(segments.mask(name).astype(int) for name in segments.names).tolist() == [1] * len(counts)
@@ -35,6 +36,7 @@ def test_segments_partition_the_catalogue(counts, rule):
 
 
 @given(counts_with_one_trained_item, rules_without_labels)
+@settings(deadline=None)
 def test_equal_counts_share_a_segment_and_more_popular_items_are_never_further_tailwards(counts, rule):
     segments = segment_items(np.array(counts), rule[0], **rule[1])
     pairs = sorted(zip(counts, segments.labels.tolist(), strict=True))
@@ -43,6 +45,7 @@ def test_equal_counts_share_a_segment_and_more_popular_items_are_never_further_t
 
 
 @given(counts_with_one_trained_item, st.floats(0.01, 0.99))
+@settings(deadline=None)
 def test_head_never_holds_more_items_than_its_share(counts, share):
     counts = np.array(counts)
     segments = segment_items(counts, head_share=share)

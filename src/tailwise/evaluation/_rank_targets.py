@@ -20,7 +20,6 @@ _log = logging.getLogger(__name__)
 
 _MAX_COMPARISONS = 8_000_000  # scores compared at once; bounds memory at some 50 MB beside the batch
 _PRIME = 2**31 - 1  # multiplying by a unit modulo a prime permutes 1.._PRIME-1
-_ITEM_SALT = 1 << 40  # keeps the hashes of items apart from those of users
 
 ScoreFunction = Callable[[list[NDArray[np.int64]]], Any]
 
@@ -228,17 +227,16 @@ def _competitors(
 class _TieOrder:
     """A pseudo-random order of the items for each user: a key per (user, item), no two equal.
 
-    Key = a_u · x_i mod p with p prime, x_i distinct and a_u hashed from the user: the
-    same whatever the batch, and independent of the item's index.
+    Key = a_u · x_i mod p with p prime, x_i random and distinct, a_u hashed from the user:
+    the same whatever the batch, and independent of the item's index.
     """
 
     def __init__(self, n_items: int, seed: int) -> None:
         if n_items >= _PRIME:
             raise ValueError(f"n_items must be below {_PRIME:,}; got {n_items:,}.\n  Shard the catalogue.")
         self._seed = seed
-        order = np.argsort(_hash(np.arange(n_items) + _ITEM_SALT, seed), kind="stable")
-        self._items = np.empty(n_items, dtype=np.int64)
-        self._items[order] = np.linspace(1, _PRIME - 1, n_items).astype(np.int64)  # distinct, spread out
+        # Random, not evenly spaced: multiples of an arithmetic progression keep its pattern.
+        self._items = 1 + np.random.default_rng(seed).choice(_PRIME - 1, n_items, replace=False)
 
     def keys(self, users: NDArray[np.int64], items: Tensor) -> Tensor:
         """Keys of these items (``[..., n]``) for each user: ``[len(users), n]``; smaller comes first."""

@@ -1,4 +1,5 @@
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -117,6 +118,17 @@ def test_scores_may_be_a_half_precision_tensor_and_are_left_untouched():
     rankings = rank_targets(lambda h: scores, [[2]], [0, 1], [0], n_items=3)
     assert rankings.targets["n_better"].to_list() == [1]
     assert scores.tolist() == [[1.0, 2.0, 3.0]]
+
+
+def test_read_only_arrays_of_a_table_are_accepted():
+    table = pl.DataFrame({"item": [2, 1], "user": [5, 3]})
+    scores = np.array([[1.0, 2.0, 3.0]] * 2)
+    scores.flags.writeable = False
+    items, users = table["item"].to_numpy(), table["user"].to_numpy()
+    rankings = rank_targets(
+        lambda h: scores, [items[:1], items[:0]], [0, 1, 2], items, n_items=3, users=users
+    )
+    assert rankings.targets.rows() == [(3, 1, 1, 0), (5, 2, UNRANKED, 0)]
 
 
 def test_progress_reports_users_done():

@@ -167,7 +167,8 @@ def _check_items(name: str, items: NDArray[np.int64], n_items: int) -> None:
 
 
 def _on(values: NDArray[np.int64], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device)
+    """Copy indices to the device of ``like``; a copy, because tables hand out read-only arrays."""
+    return torch.from_numpy(np.array(values)).to(like.device)
 
 
 def _score(

@@ -150,11 +150,10 @@ class ItemTokenRecommender(nn.Module):
         """Project the hidden state of every position: ``[rows, positions]`` -> ``[..., width]`` float32."""
         tokens = self.dropout(functional.embedding(items, vectors)) * self.token_scale
         dtype = next(p.dtype for p in self.backbone.parameters())
-        hidden = self.backbone(inputs_embeds=tokens.to(dtype), use_cache=False).last_hidden_state
-        hidden = functional.layer_norm(hidden.float(), hidden.shape[-1:])
-        # Divided so that scores start with unit variance for unit-variance item vectors.
-        projected: Tensor = self.projection(hidden)
-        return projected * hidden.shape[-1] ** -0.5
+        states: Tensor = self.backbone(inputs_embeds=tokens.to(dtype), use_cache=False).last_hidden_state
+        hidden = functional.layer_norm(states.float(), states.shape[-1:])
+        # Scaled so that scores start with unit variance for unit-variance item vectors.
+        return self.projection(hidden * hidden.shape[-1] ** -0.5)
 
     def losses(self, batch: SequenceBatch, logit_offsets: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every target, in nats.

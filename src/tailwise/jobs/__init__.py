@@ -1,0 +1,32 @@
+"""Settings in, a run's folder out: the stages put together, one function per command.
+
+One line: ``run(load_config(preset="quick", file=None, overrides={"data": {"name": "ml-100k"}}),
+Path("runs/first"))``.
+"""
+
+from tailwise.jobs._config import (
+    DataConfig,
+    EvaluationConfig,
+    RunConfig,
+    SASRecReferenceConfig,
+    SegmentConfig,
+    VariantConfig,
+)
+from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
+from tailwise.jobs._run import evaluate, report, run
+
+__all__ = [
+    "PRESETS",
+    "DataConfig",
+    "EvaluationConfig",
+    "RunConfig",
+    "SASRecReferenceConfig",
+    "SegmentConfig",
+    "VariantConfig",
+    "config_as_dict",
+    "config_from_dict",
+    "evaluate",
+    "load_config",
+    "report",
+    "run",
+]

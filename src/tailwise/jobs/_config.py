@@ -1,0 +1,262 @@
+"""The settings of a run, and what each part of it means."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tailwise.errors import ConfigError
+from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig
+from tailwise.training import TrainingConfig
+
+__all__ = [
+    "BASELINE_OPTIMIZER",
+    "DataConfig",
+    "EvaluationConfig",
+    "RunConfig",
+    "SASRecReferenceConfig",
+    "SegmentConfig",
+    "VariantConfig",
+]
+
+BASELINE_OPTIMIZER = "adamw"
+_OPTIMIZERS = ("adamw", "sam", "eisam")
+_REFERENCES = ("most-popular", "item-knn", "sasrec")
+_SPLITS = ("auto", "global-time", "leave-last-out")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data comes from and how it is split.
+
+    Attributes:
+        name: A named data set, or None for files.
+        interactions: Path of the interaction log; with ``items``, instead of ``name``.
+        items: Path of the catalogue.
+        columns: From our column names to the files' own.
+        split: ``auto`` is the named data set's recommended split, and global time for files.
+        validation_share: Of the interactions, under global time; in (0, 1).
+        test_share: Of the interactions, under global time; in (0, 1).
+        repeats: ``first`` counts only the first interaction of a user with an item; ``keep``
+            counts all.
+        unknown_items: What to do with interactions whose item is not in the catalogue:
+            ``error`` or ``drop`` (counted in the data checks).
+        split_seed: Of the hash that orders interactions with equal timestamps.
+    """
+
+    name: str | None = None
+    interactions: str | None = None
+    items: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    split: str = "auto"
+    validation_share: float = 0.1
+    test_share: float = 0.1
+    repeats: str = "first"
+    unknown_items: str = "error"
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        from_files = self.interactions is not None or self.items is not None
+        if (self.name is None) == (not from_files):
+            raise ConfigError(
+                "data must be either a named data set or a pair of files; got "
+                f"name={self.name!r}, interactions={self.interactions!r}, items={self.items!r}. "
+                "Pass --data NAME, or --interactions FILE --items FILE."
+            )
+        if from_files and (self.interactions is None or self.items is None):
+            missing = "--interactions" if self.interactions is None else "--items"
+            raise ConfigError(f"data needs both a log and a catalogue; got no {missing} FILE.")
+        _one_of("data.split", self.split, _SPLITS)
+        _one_of("data.repeats", self.repeats, ("first", "keep"))
+        _one_of("data.unknown_items", self.unknown_items, ("error", "drop"))
+
+    @property
+    def title(self) -> str:
+        """What people read: the data set's or the file's name."""
+        return self.name or Path(self.interactions or "").stem
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How items are cut into head, tail and cold; see ``tailwise.segments``.
+
+    Attributes:
+        rule: Name of the rule.
+        parameters: The rule's own; empty for its defaults.
+    """
+
+    rule: str = "head-share"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured, and on whom.
+
+    Attributes:
+        validation_users: Users on whom early stopping decides, at most; drawn once by
+            ``seed``. None takes all. Two thousand keep the standard error of NDCG@10 near
+            0.004.
+        list_length: Items kept of every user's list, >= 50 for the metrics at 50.
+        batch_size: Users scored at once, >= 1.
+        n_resamples: Of the bootstrap over users, >= 100.
+        seed: Of the bootstrap and of the draw of validation users.
+    """
+
+    validation_users: int | None = 2000
+    list_length: int = 50
+    batch_size: int = 256
+    n_resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.list_length", self.list_length, 50)
+        _at_least("evaluation.batch_size", self.batch_size, 1)
+        _at_least("evaluation.n_resamples", self.n_resamples, 100)
+        if self.validation_users is not None:
+            _at_least("evaluation.validation_users", self.validation_users, 1)
+
+
+@dataclass(frozen=True)
+class SASRecReferenceConfig:
+    """The reference without a language model, with settings of its own.
+
+    Attributes:
+        architecture: Size of the random backbone.
+        tokens: As for the item-token recommender; it needs more dropout.
+        training: As for the item-token recommender; it needs more epochs.
+    """
+
+    architecture: SASRecConfig = SASRecConfig()
+    tokens: ItemTokenConfig = ItemTokenConfig(dropout=0.2)
+    training: TrainingConfig = TrainingConfig(
+        max_epochs=60, learning_rate=2e-3, patience=8, positions_per_batch=1600
+    )
+
+
+@dataclass(frozen=True)
+class VariantConfig:
+    """One way to train the recommender.
+
+    Attributes:
+        name: Of the folder and in all results; unique in a run.
+        optimizer: ``adamw``, ``sam`` or ``eisam``.
+        rho: Radius of the perturbation, in the units of the parameters, >= 0; for ``sam``
+            and ``eisam``.
+        strength: λ of EISAM, in [0, 1].
+        weights: Scheme of EISAM's item weights.
+        gamma: Tail emphasis of the weights, >= 0.
+        estimator: Of EISAM's gradient.
+        logit_adjustment: τ >= 0 added on the loss side; 0 is off. Goes with any optimizer.
+    """
+
+    name: str
+    optimizer: str = BASELINE_OPTIMIZER
+    rho: float = 0.05
+    strength: float = 1.0
+    weights: str = "rank"
+    gamma: float = 1.0
+    estimator: str = "exact"
+    logit_adjustment: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("variant optimizer", self.optimizer, _OPTIMIZERS)
+
+    @classmethod
+    def parse(cls, text: str) -> "VariantConfig":
+        """Read ``optimizer`` or ``optimizer:setting=value,...``, as on the command line.
+
+        Example:
+            >>> VariantConfig.parse("eisam:rho=0.1,logit_adjustment=0.2").name
+            'eisam-rho=0.1-logit_adjustment=0.2'
+        """
+        optimizer, _, rest = text.partition(":")
+        settings: dict[str, Any] = {}
+        for setting in filter(None, rest.split(",")):
+            key, _, value = setting.partition("=")
+            if key in ("rho", "strength", "gamma", "logit_adjustment"):
+                try:
+                    settings[key] = float(value)
+                except ValueError:
+                    raise ConfigError(f"{key} of variant {text!r} must be a number; got {value!r}.") from None
+            elif key in ("weights", "estimator", "name"):
+                settings[key] = value
+            else:
+                raise ConfigError(
+                    f"variant {text!r} must use the settings rho, strength, weights, gamma, estimator, "
+                    f"logit_adjustment or name; got {key!r}."
+                )
+        default_name = "-".join([optimizer, *filter(None, rest.split(","))])
+        return cls(**{"name": default_name, "optimizer": optimizer, **settings})
+
+    @property
+    def label(self) -> str:
+        """What people read in tables."""
+        if self.optimizer == "eisam":
+            text = f"EISAM ({self.estimator}, ρ={self.rho:g}, λ={self.strength:g}, {self.weights})"
+        else:
+            text = f"SAM (ρ={self.rho:g})" if self.optimizer == "sam" else "AdamW"
+        return text + (f" + logit adjustment τ={self.logit_adjustment:g}" if self.logit_adjustment else "")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes.
+
+    Attributes:
+        data: Log, catalogue and split.
+        segments: Head, tail, cold.
+        model: The language model behind the recommender.
+        recommender: How items become tokens.
+        training: Loop, schedule, early stopping; the same for every variant.
+        evaluation: What is measured.
+        variants: Ways to train, compared with the first plain one.
+        references: Models without a language model, for scale: ``most-popular``,
+            ``item-knn``, ``sasrec``.
+        sasrec: Settings of the reference ``sasrec``.
+        seeds: One training per variant and seed.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+    """
+
+    data: DataConfig
+    segments: SegmentConfig = SegmentConfig()
+    model: BackboneConfig = BackboneConfig()
+    recommender: ItemTokenConfig = ItemTokenConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    variants: tuple[VariantConfig, ...] = (
+        VariantConfig("adamw"),
+        VariantConfig("eisam", optimizer="eisam"),
+    )
+    references: tuple[str, ...] = ("most-popular", "item-knn")
+    sasrec: SASRecReferenceConfig = SASRecReferenceConfig()
+    seeds: tuple[int, ...] = (0,)
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for reference in self.references:
+            _one_of("references", reference, _REFERENCES)
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        names = [variant.name for variant in self.variants] + list(self.references)
+        if not self.variants:
+            raise ConfigError("variants must hold at least one entry; got none. Pass --optimizer adamw.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds must be distinct numbers >= 0, at least one; got {list(self.seeds)}.")
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"variant names must be unique; got {name!r} twice. Add name=... to one.")
+
+    @property
+    def baseline(self) -> VariantConfig:
+        """The variant that the others are compared with: the first plain one, else the first."""
+        plain = [v for v in self.variants if v.optimizer == BASELINE_OPTIMIZER and not v.logit_adjustment]
+        return (plain or list(self.variants))[0]
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} must be >= {least}; got {value}.")

@@ -1,0 +1,150 @@
+"""From the rankings in a run's folder to ``metrics.json``."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+import tailwise
+from tailwise.errors import DataError
+from tailwise.evaluation import Rankings, compare_variants, evaluate_variant
+from tailwise.jobs._config import RunConfig, SegmentConfig, VariantConfig
+from tailwise.jobs._config_file import config_as_dict
+from tailwise.jobs._run_data import RunData, load_run_data
+from tailwise.jobs._run_folder import ResultFolder, RunFolder
+from tailwise.reports import SCHEMA_VERSION
+from tailwise.segments import Segments, concentration, segment_items
+
+__all__ = ["measure_run"]
+
+_COMPARED = ("ndcg", "recall", "mrr", "slot_share", "novelty")
+_REFERENCE_LABELS = {"most-popular": "Most popular", "item-knn": "Item-kNN", "sasrec": "SASRec"}
+
+
+def measure_run(
+    folder: RunFolder, config: RunConfig, segments: SegmentConfig | None = None
+) -> dict[str, Any]:
+    """Compute all results of a run from what lies in its folder.
+
+    Args:
+        folder: Of a run with at least one finished result.
+        config: The run's settings.
+        segments: Cut head and tail another way than the run's settings say.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        DataError: nothing is finished yet.
+    """
+    data = load_run_data(folder.data)
+    cut = segments or config.segments
+    items = segment_items(data.counts, cut.rule, **cut.parameters)
+    results = _finished_results(folder, config)
+    rankings = {name: [Rankings.load(r.rankings) for r in found] for name, found in results.items()}
+    variants = [
+        _describe_variant(name, config, found, rankings[name], items) for name, found in results.items()
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tailwise_version": tailwise.__version__,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": _describe_data(data),
+        "segments": items.as_dict(data.held_out("test").target_items),
+        "variants": variants,
+        "comparisons": _compare(config, rankings, items),
+    }
+
+
+def _finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[ResultFolder]]:
+    """Finished folders by variant, references first; a variant counts when all its seeds are there."""
+    found: dict[str, list[ResultFolder]] = {}
+    for name in config.references:
+        seeds = config.seeds if name == "sasrec" else (None,)
+        found[name] = [folder.result(name, seed) for seed in seeds]
+    for variant in config.variants:
+        found[variant.name] = [folder.result(variant.name, seed) for seed in config.seeds]
+    finished = {name: results for name, results in found.items() if all(r.is_done() for r in results)}
+    if not finished:
+        raise DataError(
+            f"run in {str(folder.path)!r} must have a finished variant; got none. "
+            "Finish it with `tailwise run ... --resume`."
+        )
+    return finished
+
+
+def _describe_data(data: RunData) -> dict[str, Any]:
+    kept = {key: value for key, value in data.summary.items() if key != "checks"}
+    return {
+        **kept,
+        "n_training_interactions": int(data.counts.sum()),
+        "concentration": concentration(data.counts).as_dict(),
+        "checks": data.summary["checks"],
+    }
+
+
+def _describe_variant(
+    name: str,
+    config: RunConfig,
+    results: list[ResultFolder],
+    rankings: list[Rankings],
+    items: Segments,
+) -> dict[str, Any]:
+    measured = evaluate_variant(
+        rankings, items, n_resamples=config.evaluation.n_resamples, seed=config.evaluation.seed
+    )
+    variant = next((v for v in config.variants if v.name == name), None)
+    records = [result.read_record() for result in results]
+    trained = "cost" in records[0]
+    return {
+        "name": name,
+        "role": _role(variant, config),
+        "label": _REFERENCE_LABELS[name] if variant is None else variant.label,
+        "seeds": [record["seed"] for record in records] if trained else [],
+        "settings": _settings(variant, config, records[0]),
+        "accuracy": measured["accuracy"],
+        "exposure": measured["exposure"],
+        "exposure_deciles": measured["exposure_deciles"],
+        "cost": _mean_cost([record["cost"] for record in records]) if trained else None,
+    }
+
+
+def _role(variant: VariantConfig | None, config: RunConfig) -> str:
+    if variant is None:
+        return "reference"
+    return "baseline" if variant == config.baseline else "treatment"
+
+
+def _settings(variant: VariantConfig | None, config: RunConfig, record: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {"surroundings": record["surroundings"]}
+    if variant is not None:
+        settings |= {
+            "variant": config_as_dict(variant),
+            "model": config_as_dict(config.model),
+            "recommender": config_as_dict(config.recommender),
+        }
+    if "training" in record:
+        settings["training"] = record["training"]
+    return settings
+
+
+def _mean_cost(costs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
+
+
+def _compare(config: RunConfig, rankings: dict[str, list[Rankings]], items: Segments) -> list[dict[str, Any]]:
+    """Every treatment against the baseline, and the baseline against every reference."""
+    baseline = config.baseline.name
+    if baseline not in rankings:
+        return []
+    pairs = [(v.name, baseline) for v in config.variants if v.name != baseline and v.name in rankings]
+    pairs += [(baseline, name) for name in config.references if name in rankings]
+    rows: list[dict[str, Any]] = []
+    for variant, against in pairs:
+        treatment, control = rankings[variant], rankings[against]
+        if len(control) == 1:  # a reference without a seed meets every seed of the variant
+            control = control * len(treatment)
+        rows += compare_variants(
+            control, treatment, items, variant=variant, against=against, metrics=_COMPARED
+        )
+    return rows

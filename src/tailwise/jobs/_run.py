@@ -1,0 +1,119 @@
+"""The main job: from an interaction log to a report of what EISAM did to the tail."""
+
+from pathlib import Path
+from typing import Any
+
+from tailwise.jobs._config import RunConfig, SegmentConfig
+from tailwise.jobs._measure import measure_run
+from tailwise.jobs._progress import Narrator
+from tailwise.jobs._run_data import RunData, prepare_run_data
+from tailwise.jobs._run_folder import RunFolder
+from tailwise.jobs._train_variant import choose_device, measure_reference, train_sasrec, train_variant
+from tailwise.recommenders import encode_titles, resolve_language_model
+from tailwise.reports import read_metrics, write_metrics, write_report
+
+__all__ = ["evaluate", "report", "run"]
+
+
+def run(config: RunConfig, out: Path, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Read the data, train every variant and seed, measure them, write ``metrics.json`` and the page.
+
+    A run may be stopped at any moment, by any means, and taken up again with ``resume``;
+    what is finished is not repeated, and trainings go on from their last checkpoint.
+
+    Args:
+        config: What to compute.
+        out: The run's folder; new, unless ``resume``.
+        resume: Go on with the run in ``out``, if there is one.
+        quiet: Say nothing on standard error.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        ConfigError: ``out`` holds another run, or a setting is out of range.
+        DataError: the data break a rule.
+        AssetError: data or model could not be fetched.
+        TrainingInterrupted: the process was asked to stop; the state is saved.
+    """
+    narrator = Narrator(quiet=quiet)
+    folder = RunFolder(out)
+    folder.claim(config, resume=resume)
+    data = prepare_run_data(config.data, folder.data)
+    narrator.say(_data_line(data))
+    for name in config.references:
+        if name != "sasrec" and not folder.result(name).is_done():
+            measure_reference(name, config, data=data, folder=folder.result(name), narrator=narrator)
+    _train_all(config, folder, data, narrator)
+    return evaluate(out)
+
+
+def _data_line(data: RunData) -> str:
+    split = data.split
+    return (
+        f"{data.summary['name']}: {split.n_users:,} users, {split.n_items:,} items, "
+        f"{data.summary['n_interactions']:,} interactions; {split.method}: "
+        f"{split.n_test_targets:,} test targets, {split.n_tied_test:,} of them tied in time"
+    )
+
+
+def _train_all(config: RunConfig, folder: RunFolder, data: RunData, narrator: Narrator) -> None:
+    """Train what is not finished, seed by seed, so that a part of a run already holds pairs."""
+    todo = [
+        (seed, variant)
+        for seed in config.seeds
+        for variant in config.variants
+        if not folder.result(variant.name, seed).is_done()
+    ]
+    if todo:
+        with narrator.task(f"titles, by {config.model.model}") as progress:
+            encodings = encode_titles(
+                data.catalogue.titles(),
+                resolve_language_model(config.model.model),
+                device=choose_device(config.device),
+                progress=progress.encoding,
+            )
+    for seed, variant in todo:
+        train_variant(
+            config,
+            variant,
+            seed=seed,
+            data=data,
+            encodings=encodings,
+            folder=folder.result(variant.name, seed),
+            narrator=narrator,
+        )
+    if "sasrec" in config.references:
+        for seed in config.seeds:
+            if not folder.result("sasrec", seed).is_done():
+                train_sasrec(
+                    config, seed=seed, data=data, folder=folder.result("sasrec", seed), narrator=narrator
+                )
+
+
+def evaluate(out: Path, segments: SegmentConfig | None = None) -> dict[str, Any]:
+    """Measure a run again from its stored rankings; write ``metrics.json`` and the page.
+
+    Args:
+        out: The run's folder.
+        segments: Cut head and tail another way; None as the run's settings say.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        DataError: ``out`` holds no run, or nothing of it is finished.
+    """
+    folder = RunFolder(out)
+    metrics = measure_run(folder, folder.read_config(), segments)
+    write_metrics(metrics, folder.metrics)
+    write_report(metrics, folder.report)
+    return metrics
+
+
+def report(out: Path) -> Path:
+    """Write the page again from ``metrics.json``; return its path."""
+    folder = RunFolder(out)
+    folder.read_config()  # a clear error where there is no run
+    write_report(read_metrics(folder.metrics), folder.report)
+    return folder.report

@@ -1,0 +1,170 @@
+"""The data of a run: read and split once, kept in the run's folder, read back from there."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tailwise.interactions import (
+    Catalogue,
+    Dataset,
+    HeldOut,
+    Split,
+    build_dataset,
+    histories,
+    load_catalogue,
+    load_dataset,
+    load_interactions,
+    named_dataset,
+    split_by_time,
+    split_leave_last_out,
+    training_histories,
+)
+from tailwise.jobs._config import DataConfig
+from tailwise.jobs._run_folder import write_json
+from tailwise.schema import ITEM, OPTIONAL_INTERACTION_COLUMNS, OPTIONAL_ITEM_COLUMNS, TIMESTAMP, TITLE, USER
+from tailwise.segments import popularity
+
+__all__ = ["RunData", "load_run_data", "prepare_run_data", "sample_users"]
+
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Catalogue and split of a run.
+
+    Attributes:
+        catalogue: Items; row = ``item_index``.
+        split: Training, validation and test rows.
+        counts: ``[n_items]`` int64 training interactions.
+        summary: Name, checksum, counts, checks; JSON values.
+    """
+
+    catalogue: Catalogue
+    split: Split
+    counts: np.ndarray
+    summary: dict[str, Any]
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return self.split.n_items
+
+    def held_out(self, part: str) -> HeldOut:
+        """Return histories and targets of ``validation`` or ``test``."""
+        return histories(self.split, part)  # type: ignore[arg-type]
+
+    def training_histories(self) -> list[np.ndarray]:
+        """Return the training items of every user, oldest first."""
+        return training_histories(self.split)[1]
+
+
+def prepare_run_data(config: DataConfig, folder: Path) -> RunData:
+    """Read, check and split the data of a run and keep the result in ``folder``; or take what is there."""
+    if (folder / "summary.json").is_file():
+        return load_run_data(folder)
+    dataset = _read(config)
+    split = _split(dataset, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset.catalogue.items.write_parquet(folder / "catalogue.parquet")
+    for part in _PARTS:
+        getattr(split, part).write_parquet(folder / f"{part}.parquet")
+    summary = {
+        "name": dataset.name,
+        "checksum": dataset.checksum(),
+        "n_users": dataset.n_users,
+        "n_items": dataset.n_items,
+        "n_interactions": dataset.n_interactions,
+        "checks": dataset.checks.as_dict(),
+        "split": split.as_dict(),
+    }
+    write_json(summary, folder / "summary.json")
+    return load_run_data(folder)
+
+
+def load_run_data(folder: Path) -> RunData:
+    """Read back what :func:`prepare_run_data` kept."""
+    summary = json.loads((folder / "summary.json").read_text())
+    split = summary["split"]
+    tables = {part: pl.read_parquet(folder / f"{part}.parquet") for part in _PARTS}
+    restored = Split(
+        method=split["method"],
+        parameters=split["parameters"],
+        n_users=summary["n_users"],
+        n_items=summary["n_items"],
+        n_tied_validation=split["n_tied_validation_targets"],
+        n_tied_test=split["n_tied_test_targets"],
+        n_excluded_validation=split["n_excluded_validation_targets"],
+        n_excluded_test=split["n_excluded_test_targets"],
+        **tables,
+    )
+    return RunData(
+        catalogue=Catalogue(pl.read_parquet(folder / "catalogue.parquet")),
+        split=restored,
+        counts=popularity(restored.train, restored.n_items),
+        summary=summary,
+    )
+
+
+def _read(config: DataConfig) -> Dataset:
+    if config.name is not None:
+        return load_dataset(config.name, repeats=config.repeats)  # type: ignore[arg-type]
+    assert config.interactions is not None  # DataConfig's rule
+    assert config.items is not None
+    log = load_interactions(
+        config.interactions,
+        columns=_columns_of(
+            "interactions", config.columns, (USER, ITEM, TIMESTAMP, *OPTIONAL_INTERACTION_COLUMNS)
+        ),
+    )
+    catalogue = load_catalogue(
+        config.items, columns=_columns_of("items", config.columns, (ITEM, TITLE, *OPTIONAL_ITEM_COLUMNS))
+    )
+    return build_dataset(
+        log,
+        catalogue,
+        name=config.title,
+        repeats=config.repeats,  # type: ignore[arg-type]
+        unknown_items=config.unknown_items,  # type: ignore[arg-type]
+    )
+
+
+def _columns_of(file: str, columns: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    """The part of a column mapping that concerns one file; ``items.item_id`` concerns only that one."""
+    both = {ours: theirs for ours, theirs in columns.items() if ours in known}
+    own = {ours.partition(".")[2]: theirs for ours, theirs in columns.items() if ours.startswith(f"{file}.")}
+    return both | own
+
+
+def _split(dataset: Dataset, config: DataConfig) -> Split:
+    method = config.split
+    if method == "auto":
+        named = config.name is not None
+        method = named_dataset(config.name or "").recommended_split.method if named else "global-time"
+    if method == "leave-last-out":
+        return split_leave_last_out(dataset, seed=config.split_seed)
+    return split_by_time(
+        dataset,
+        validation_share=config.validation_share,
+        test_share=config.test_share,
+        seed=config.split_seed,
+    )
+
+
+def sample_users(held_out: HeldOut, n_users: int | None, seed: int) -> HeldOut:
+    """Return at most ``n_users`` of the users, drawn by ``seed``, in their order."""
+    if n_users is None or held_out.n_users <= n_users:
+        return held_out
+    rows = np.sort(np.random.default_rng(seed).choice(held_out.n_users, n_users, replace=False))
+    targets = [held_out.targets(row) for row in rows]
+    return replace(
+        held_out,
+        users=held_out.users[rows],
+        histories=[held_out.histories[row] for row in rows],
+        target_items=np.concatenate(targets),
+        target_offsets=np.concatenate([[0], np.cumsum([len(t) for t in targets])]).astype(np.int64),
+    )

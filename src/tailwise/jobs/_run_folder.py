@@ -1,0 +1,146 @@
+"""What lies where in a run's folder.
+
+::
+
+    <run>/config.json                       resolved settings
+          data/                             catalogue and split as they were (Parquet), summary.json
+          <variant>/seed-<n>/training/      checkpoints
+                             model/         the trained recommender
+                             rankings/      where each held-out target landed, and every user's list
+                             record.json    cost, course, versions; written last
+          <reference>/...                   the same, without training or model
+          metrics.json  report.html
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tailwise.errors import ConfigError, DataError
+from tailwise.jobs._config import RunConfig
+from tailwise.jobs._config_file import config_as_dict, config_from_dict
+
+__all__ = ["ResultFolder", "RunFolder", "write_json"]
+
+
+def write_json(content: Any, file: Path) -> None:
+    """Write JSON so that the file is either the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    partial.replace(file)
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """The folder of one variant and seed, or of one reference."""
+
+    path: Path
+
+    @property
+    def training(self) -> Path:
+        """Checkpoints."""
+        return self.path / "training"
+
+    @property
+    def model(self) -> Path:
+        """The trained recommender."""
+        return self.path / "model"
+
+    @property
+    def rankings(self) -> Path:
+        """Where the held-out targets landed."""
+        return self.path / "rankings"
+
+    def is_done(self) -> bool:
+        """True if everything in the folder is complete: the record is written last."""
+        return (self.path / "record.json").is_file()
+
+    def read_record(self) -> dict[str, Any]:
+        """Return the record of a finished result."""
+        record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Declare the result finished."""
+        write_json(record, self.path / "record.json")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder; knows where things lie, nothing about what they mean."""
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """Snapshot of catalogue and split."""
+        return self.path / "data"
+
+    @property
+    def metrics(self) -> Path:
+        """All results, see ``docs/metrics-schema.md``."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    def result(self, name: str, seed: int | None = None) -> ResultFolder:
+        """Return the folder of a variant's seed, or of a reference."""
+        return ResultFolder(self.path / name if seed is None else self.path / name / f"seed-{seed}")
+
+    def claim(self, config: RunConfig, *, resume: bool) -> None:
+        """Make the folder this run's, or take up the run that is in it.
+
+        Raises:
+            ConfigError: the folder holds another run, or this one and ``resume`` is False.
+        """
+        file = self.path / "config.json"
+        settings = config_as_dict(config)
+        if not file.is_file():
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise ConfigError(
+                    f"--out must be a new or empty folder, or hold a run; got {str(self.path)!r}, "
+                    "which holds other files."
+                )
+            write_json(settings, file)
+            return
+        if not resume:
+            raise ConfigError(
+                f"--out must be a new folder; got {str(self.path)!r}, which holds a run. "
+                "Pass --resume to go on with it."
+            )
+        differing = sorted(_differences(json.loads(file.read_text()), settings))
+        if differing:
+            raise ConfigError(
+                f"settings must be those of the run in {str(self.path)!r} to resume it; got other values of "
+                f"{', '.join(differing)}. Repeat its command, or choose another folder."
+            )
+
+    def read_config(self) -> RunConfig:
+        """Return the settings of the run in this folder.
+
+        Raises:
+            DataError: there is no run in it.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise DataError(
+                f"run must be a folder that `tailwise run --out` made; got {str(self.path)!r}, which holds "
+                "no config.json."
+            )
+        return config_from_dict(RunConfig, json.loads(file.read_text()))
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            difference
+            for key in a.keys() | b.keys()
+            for difference in _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if a == b else [path]

@@ -61,6 +61,12 @@ def test_complete_part_needs_no_second_transfer(site, tmp_path: Path):
     assert site.requests == [("/a.bin", f"bytes={len(CONTENT)}-")]
 
 
+def test_file_finished_by_an_earlier_call_is_not_fetched_again(tmp_path: Path):
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    target = download("http://127.0.0.1:1/a", tmp_path / "a.bin", sha256=DIGEST, progress=False)
+    assert target.read_bytes() == CONTENT
+
+
 def test_server_that_ignores_ranges_restarts_the_download(site, tmp_path: Path):
     site.files["/a.bin"], site.ranges = CONTENT, False
     _leave_part(tmp_path, b"x" * 1000, '"one"')

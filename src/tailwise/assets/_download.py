@@ -55,6 +55,8 @@ def download(
         AssetError: the server answers with an error, the connection keeps breaking, the disk
             is too full, or the content has another hash.
     """
+    if target.is_file() and sha256_of(target) == sha256:  # an earlier call was stopped just after
+        return target
     _check_space(target.parent, n_bytes)
     part = target.with_name(target.name + ".part")
     n_old = part.stat().st_size if part.is_file() else 0

@@ -156,6 +156,8 @@ def _extract(archive: Path, files: tuple[AssetFile, ...], folder: Path) -> None:
 
 def _obtain_hub_file(source: HubSource, file: AssetFile, folder: Path) -> None:
     """Bring one file through ``huggingface_hub``, which resumes and shows its own bar."""
+    if (folder / file.name).is_file() and sha256_of(folder / file.name) == file.sha256:
+        return
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:

@@ -116,6 +116,10 @@ def check_catalogue(
     Raises:
         DataError: empty, a column is missing, an identifier is missing or stands for two
             different rows, a price is no number, or (with ``"error"``) a title is missing.
+
+    Example:
+        >>> check_catalogue(pl.DataFrame({"item_id": ["7"], "title": [" Heat  (1995)"]})).titles()
+        ['Heat (1995)']
     """
     if missing_titles not in ("describe", "error"):
         raise ValueError(f"missing_titles must be 'describe' or 'error'; got {missing_titles!r}")

@@ -178,10 +178,12 @@ def build_dataset(
         DataError: items are unknown (with ``"error"``), or no row is left.
 
     Example:
-        >>> from tailwise.interactions import build_dataset, load_catalogue, load_interactions
-        >>> log, items = load_interactions("sales.parquet"), load_catalogue("items.csv")  # doctest: +SKIP
-        >>> build_dataset(log, items, name="shop").n_users  # doctest: +SKIP
-        4334
+        >>> from tailwise.interactions import check_catalogue, check_interactions
+        >>> log = pl.DataFrame({"user_id": ["ann", "bob"], "item_id": [7, 7], "timestamp": [1, 2]})
+        >>> items = pl.DataFrame({"item_id": [7, 8], "title": ["Heat (1995)", "Fargo (1996)"]})
+        >>> dataset = build_dataset(check_interactions(log), check_catalogue(items), name="films")
+        >>> dataset.n_users, dataset.n_items, dataset.checks.n_items_without_interactions
+        (2, 2, 1)
     """
     if repeats not in ("first", "keep"):
         raise ValueError(f"repeats must be 'first' or 'keep'; got {repeats!r}")

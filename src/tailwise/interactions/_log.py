@@ -101,6 +101,11 @@ def check_interactions(
     Raises:
         DataError: empty, a column or value is missing, a number or timestamp does not parse,
             or timestamps look like another unit.
+
+    Example:
+        >>> table = pl.DataFrame({"user_id": ["ann"], "item_id": ["7"], "timestamp": ["2024-01-31"]})
+        >>> check_interactions(table).table["timestamp"].to_list()
+        [1706659200]
     """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"duplicates must be 'drop' or 'keep'; got {duplicates!r}")

@@ -150,6 +150,11 @@ def test_text_that_is_no_iso_time_names_value_and_row(written: str):
         _times(["2024-01-31", written])
 
 
+def test_infinite_timestamp_names_the_value():
+    with pytest.raises(DataError, match=r"got 1 of 2 rows that are not \(first: inf\)"):
+        _times([1.7e9, float("inf")])
+
+
 def test_number_among_which_a_word_stands_names_the_word():
     with pytest.raises(DataError, match="first: 'never'"):
         _times(["1700000000", "never"])

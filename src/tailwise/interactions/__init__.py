@@ -8,7 +8,7 @@ offenders; everything removed or changed is counted in ``Dataset.checks``. See `
 """
 
 from tailwise.interactions._catalogue import Catalogue, check_catalogue, load_catalogue
-from tailwise.interactions._dataset import DataChecks, Dataset, build_dataset
+from tailwise.interactions._dataset import DataChecks, Dataset, Repeats, UnknownItems, build_dataset
 from tailwise.interactions._histories import HeldOut, histories, training_histories
 from tailwise.interactions._log import (
     InteractionLog,
@@ -23,7 +23,8 @@ from tailwise.interactions._named import (
     load_dataset,
     named_dataset,
 )
-from tailwise.interactions._splits import Split, split_by_time, split_leave_last_out
+from tailwise.interactions._splits import Split, SplitMethod, split_by_time, split_leave_last_out
+from tailwise.interactions._timestamps import TimestampUnit
 
 __all__ = [
     "Catalogue",
@@ -33,7 +34,11 @@ __all__ = [
     "InteractionLog",
     "NamedDataset",
     "RecommendedSplit",
+    "Repeats",
     "Split",
+    "SplitMethod",
+    "TimestampUnit",
+    "UnknownItems",
     "build_dataset",
     "check_catalogue",
     "check_interactions",

@@ -65,10 +65,11 @@ def to_unix_seconds(values: pl.Series, *, unit: TimestampUnit, source: str) -> t
             _refuse_unparsed(text, numbers.is_null(), source)
             return _scaled(numbers, unit, source)
         return _from_iso(text, source)
-    if dtype.is_integer():
-        return _scaled(values.cast(pl.Int64), unit, source)
-    if dtype.is_float():
-        return _scaled(values.floor().cast(pl.Int64), unit, source)
+    if dtype.is_integer() or dtype.is_float():
+        whole = values.floor() if dtype.is_float() else values
+        numbers = whole.cast(pl.Int64, strict=False)  # null where infinite or beyond int64
+        _refuse_unparsed(values, numbers.is_null(), source)
+        return _scaled(numbers, unit, source)
     if dtype == pl.Date:
         return _checked(values.cast(pl.Int32).cast(pl.Int64) * 86_400, source), "dates, read as midnight UTC"
     if isinstance(dtype, pl.Datetime):
@@ -80,12 +81,12 @@ def to_unix_seconds(values: pl.Series, *, unit: TimestampUnit, source: str) -> t
     )
 
 
-def _refuse_unparsed(text: pl.Series, mask: pl.Series, source: str) -> None:
+def _refuse_unparsed(values: pl.Series, mask: pl.Series, source: str) -> None:
     if n_bad := int(mask.sum()):
         row = int(mask.arg_true()[0]) + 1
         raise DataError(
-            f"timestamp must be unix time or ISO 8601 text; got {n_bad:,} of {len(text):,} rows that are not "
-            f"({first_offenders(text.filter(mask))}).\n"
+            f"timestamp must be unix time or ISO 8601 text; got {n_bad:,} of {len(values):,} rows that "
+            f"are not ({first_offenders(values.filter(mask))}).\n"
             f"  In {source}, first in row {row:,}. Write e.g. 2024-01-31 or 2024-01-31T13:45:00Z; other "
             "orders of day and month are ambiguous."
         )

@@ -46,8 +46,8 @@ def make_metrics(
     def measured(segment: str) -> bool:
         return segment != "cold" or cold_targets
 
-    def shift(role: str, segment: str) -> float:
-        return effects.get(segment, (0.0, 0.001))[0] if role == "treatment" else 0.0
+    def shift(role: str, segment: str, metric: str) -> float:
+        return _scaled(effects.get(segment, (0.0, 0.001)), metric)[0] if role == "treatment" else 0.0
 
     def base(name: str, segment: str, metric: str, k: int) -> float:
         scale = {"ndcg": 1.0, "recall": 2.0, "mrr": 0.8}[metric] * (k / 10) ** 0.4
@@ -66,7 +66,7 @@ def make_metrics(
                     segment,
                     metric,
                     k,
-                    base(name, segment, metric, k) + shift(role, segment),
+                    base(name, segment, metric, k) + shift(role, segment, metric),
                     measured(segment),
                 )
                 for segment in ("overall", *segments)

@@ -23,6 +23,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 _WIDE, _NARROW = 1000, 348  # drawing units; about CSS pixels at the sizes they are shown
 _GAP = 48  # between panels
 _METRICS = ("ndcg", "recall")
+_N_TICKS = 5
 _MARK_SIZE = 62  # square pixels
 _CONFIG = {
     "background": None,
@@ -41,6 +42,7 @@ _CONFIG = {
         "titleFontWeight": "normal",
         "titlePadding": 8,
         "labelLimit": 110,
+        "labelFlush": False,
         "titleLimit": 360,
     },
     "title": {"color": INK, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 10},
@@ -83,7 +85,7 @@ def concentration_chart(results: Results) -> Chart | None:
                 text=alt.Text("y:Q", format=".0%")
             ),
         ]
-        size = (500, 300) if wide else (_NARROW - 62, 230)
+        size = (470, 300) if wide else (_NARROW - 62, 230)
         return alt.layer(*layers).properties(width=size[0], height=size[1])
 
     return _chart(draw, "Concentration of training interactions over the catalogue (Lorenz curve)")
@@ -174,7 +176,11 @@ def decile_chart(results: Results, looks: Mapping[str, Style]) -> Chart | None:
             title="Popularity decile of items (1 = most popular)",
             axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap=False),
         )
-        y = alt.Y("y:Q", title="Share", axis=_percent_axis(".0%" if max(_ys(rows, bars)) > 0.05 else ".1%"))
+        y = alt.Y(
+            "y:Q",
+            title="Share of slots; bars: of interactions",
+            axis=_percent_axis(".0%" if max(_ys(rows, bars)) > 0.05 else ".1%"),
+        )
         points = alt.Chart(_values(rows)).encode(
             x=x, y=y, detail="variant:N", color=alt.Color("color:N", scale=None, legend=None)
         )
@@ -190,7 +196,10 @@ def decile_chart(results: Results, looks: Mapping[str, Style]) -> Chart | None:
         width = (_WIDE - _GAP) // 2 - 62 if wide else _NARROW - 62
         panels = [panel(deciles, "All deciles", width)]
         if len(rarer) > 1:
-            name = f"Deciles {_decile_name(rarer[0])} to {_decile_name(rarer[-1])}, enlarged scale"
+            numbered = [d for d in rarer if d <= 10]
+            name = f"Deciles {numbered[0]}–{numbered[-1]}" if numbered else ""
+            name += (" and cold" if name else "Cold") if rarer[-1] > 10 else ""
+            name += ", enlarged scale"
             panels.append(panel(rarer, name, width))
         return alt.hconcat(*panels, spacing=_GAP) if wide else alt.vconcat(*panels, spacing=28)
 
@@ -217,6 +226,7 @@ def _dot_panels(
     room = min(110, 22 + 8 * max(len(s) for s in segments))
 
     def panel(metric: str, width: int, labelled: bool) -> Any:
+        n_ticks = 4 if width > 300 else 3
         axis = alt.Axis(
             domain=False,
             ticks=False,
@@ -236,8 +246,8 @@ def _dot_panels(
         x = alt.X(
             "x:Q",
             title=x_title(metric),
-            scale=alt.Scale(zero=True, nice=True),
-            axis=alt.Axis(tickCount=4, domain=False, ticks=False, labelOverlap="greedy"),
+            scale=alt.Scale(zero=True, nice=n_ticks),
+            axis=alt.Axis(tickCount=n_ticks, domain=False, ticks=False, labelOverlap="greedy"),
         )
         layers = [
             base.mark_rule(strokeWidth=2, opacity=1).encode(
@@ -293,7 +303,7 @@ def _decile_name(decile: int) -> str:
 
 
 def _percent_axis(text_format: str = ".0%") -> Any:
-    return alt.Axis(format=text_format, tickCount=5, domain=False, ticks=False)
+    return alt.Axis(format=text_format, tickCount=_N_TICKS, domain=False, ticks=False)
 
 
 def _values(rows: Sequence[Mapping[str, Any]]) -> Any:

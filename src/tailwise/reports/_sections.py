@@ -1,6 +1,6 @@
 """What the page shows beside its charts: key figures, exposure, cost and settings as rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def exposure_rows(results: Results) -> list[tuple[str, str | None, list[str], li
     found = []
     for metric, segment in sorted(keys, key=lambda k: (metrics.index(k[0]), order.get(k[1], len(order)))):
         cells = [rows.get((metric, segment)) for rows in by_variant]
-        show = percent if metric in _SHARES else _free
+        show = percent if metric in _SHARES else _same_digits([c["value"] for c in cells if c is not None])
         values = [NOTHING if cell is None else show(cell["value"]) for cell in cells]
         intervals = [
             ""
@@ -176,7 +176,11 @@ def _flatten(value: Any, path: str) -> list[tuple[str, str]]:
 
 
 def _tile(
-    label: str, after: Estimate, before: Estimate | None, difference: Difference | None, show: Any
+    label: str,
+    after: Estimate,
+    before: Estimate | None,
+    difference: Difference | None,
+    show: Callable[[float | None], str],
 ) -> Tile:
     label = label[:1].upper() + label[1:]
     value = show(after.value)
@@ -196,6 +200,13 @@ def _tile(
             f"{signed(difference.difference)} ({interval(difference.low, difference.high, with_sign=True)})"
         )
     return Tile(label, value, earlier, detail, _VERDICTS[difference.direction], difference.direction)
+
+
+def _same_digits(values: Sequence[float | None]) -> Callable[[float | None], str]:
+    """Show a row's figures with as many digits as its largest one needs."""
+    largest = max((abs(v) for v in values if v is not None), default=0.0)
+    digits = 4 if largest <= 1 else 2 if largest < 1000 else 0
+    return lambda value: number(value, digits)
 
 
 def _free(value: float | None) -> str:

@@ -24,6 +24,16 @@ _REFERENCES = ("most-popular", "item-knn", "sasrec")
 _SPLITS = ("auto", "global-time", "leave-last-out")
 
 
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} must be >= {least}; got {value}.")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where the data comes from and how it is split.
@@ -250,13 +260,3 @@ class RunConfig:
         """The variant that the others are compared with: the first plain one, else the first."""
         plain = [v for v in self.variants if v.optimizer == BASELINE_OPTIMIZER and not v.logit_adjustment]
         return (plain or list(self.variants))[0]
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} must be >= {least}; got {value}.")

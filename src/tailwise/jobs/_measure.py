@@ -17,7 +17,10 @@ from tailwise.segments import Segments, concentration, segment_items
 
 __all__ = ["measure_run"]
 
-_COMPARED = ("ndcg", "recall", "mrr", "slot_share", "novelty")
+_COMPARED = (
+    ("ndcg", "recall", "mrr"),
+    ("slot_share", "aplt", "aclt", "arp", "novelty"),
+)  # accuracy, exposure
 _REFERENCE_LABELS = {"most-popular": "Most popular", "item-knn": "Item-kNN", "sasrec": "SASRec"}
 
 
@@ -144,7 +147,8 @@ def _compare(config: RunConfig, rankings: dict[str, list[Rankings]], items: Segm
         treatment, control = rankings[variant], rankings[against]
         if len(control) == 1:  # a reference without a seed meets every seed of the variant
             control = control * len(treatment)
-        rows += compare_variants(
-            control, treatment, items, variant=variant, against=against, metrics=_COMPARED
-        )
+        for metrics in _COMPARED:
+            rows += compare_variants(
+                control, treatment, items, variant=variant, against=against, metrics=metrics
+            )
     return rows

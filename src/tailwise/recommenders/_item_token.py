@@ -153,7 +153,8 @@ class ItemTokenRecommender(nn.Module):
         states: Tensor = self.backbone(inputs_embeds=tokens.to(dtype), use_cache=False).last_hidden_state
         hidden = functional.layer_norm(states.float(), states.shape[-1:])
         # Scaled so that scores start with unit variance for unit-variance item vectors.
-        return self.projection(hidden * hidden.shape[-1] ** -0.5)
+        projected: Tensor = self.projection(hidden * hidden.shape[-1] ** -0.5)
+        return projected
 
     def losses(self, batch: SequenceBatch, logit_offsets: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every target, in nats.

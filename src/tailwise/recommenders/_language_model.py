@@ -3,15 +3,13 @@
 import copy
 import hashlib
 import math
-import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -196,26 +194,22 @@ def add_adapters(backbone: nn.Module, *, rank: int) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)
-    adapted: nn.Module = get_peft_model(backbone, settings, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; not ours to mend
+        adapted: nn.Module = get_peft_model(backbone, settings, autocast_adapter_dtype=True)
     return adapted
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and load reports: cutting layers off on purpose looks like a mistake to them."""
+    """Hide loading bars and reports: layers cut off on purpose look like a mistake to them."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    bars: Any = os.environ.get("TQDM_DISABLE")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    os.environ["TQDM_DISABLE"] = "1"
     try:
         yield
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
-        if bars is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = bars

@@ -179,6 +179,7 @@ def decile_chart(results: Results, looks: Mapping[str, Style]) -> Chart | None:
         y = alt.Y(
             "y:Q",
             title="Share of slots; bars: of interactions",
+            scale=alt.Scale(nice=_N_TICKS),
             axis=_percent_axis(".0%" if max(_ys(rows, bars)) > 0.05 else ".1%"),
         )
         points = alt.Chart(_values(rows)).encode(

@@ -1,0 +1,43 @@
+# `make` lists everything. `make test` is exactly what CI runs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check unit format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+# torch first and pinned, so that no other package can move it to another build.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+install: $(STAMP) ## Create the environment in .venv
+
+demo: $(STAMP) ## Main job on real data with a real LLM: table, and runs/demo/report.html
+	$(BIN)/tailwise assets fetch ml-100k smollm2-135m
+	$(BIN)/tailwise run --data ml-100k --model smollm2-135m --optimizer adamw --optimizer eisam --out runs/demo --resume
+
+test: check unit ## Everything that CI runs
+
+check: $(STAMP) ## Style, types, import order between stages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## Tests, with real data and the real LLM where they can be had
+	$(BIN)/python -m pytest
+
+format: $(STAMP) ## Let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and everything that tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name '*.egg-info' -prune -exec rm -rf {} +

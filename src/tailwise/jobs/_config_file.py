@@ -120,7 +120,9 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return config_from_dict(kind, value, f"{path}.")
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:  # T | None
-        return None if value is None else _convert(arguments[0], value, path)
+        return (
+            None if value is None or value == "none" else _convert(arguments[0], value, path)
+        )  # TOML has no null
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"setting {path} must be a list; got {value!r}.")

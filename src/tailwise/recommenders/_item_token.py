@@ -26,21 +26,17 @@ class ItemTokenConfig:
             [0, 1). Against over-fitting of per-item rows.
         id_residual: Give every item a free vector beside its title's. Off, the titles alone
             tell items apart.
-        initial_range: Standard deviation of free vectors at the start, > 0.
     """
 
     max_length: int = 100
     dropout: float = 0.1
     id_residual: bool = True
-    initial_range: float = 0.02
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_length <= 10_000:
             raise ValueError(f"max_length must be in 1..10,000; got {self.max_length}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}.")
-        if self.initial_range <= 0:
-            raise ValueError(f"initial_range must be > 0; got {self.initial_range}.")
 
 
 class ItemVectors(nn.Module):

@@ -258,3 +258,11 @@ def test_written_page_is_the_rendered_one_and_stays_small(metrics: Metrics, tmp_
     path = write_report(metrics, tmp_path / "report.html")
     assert path.read_text(encoding="utf-8") == render_report(metrics)
     assert path.stat().st_size < 400_000, "a page to send by mail"
+
+
+def test_every_section_of_the_page_is_explained_in_the_docs(metrics: Metrics) -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    headings = re.findall(r"<h2>(.*?)</h2>", render_report(metrics))
+    assert len(headings) == 7
+    for heading in headings:
+        assert heading.replace("AdamW", "the baseline") in documentation

@@ -104,6 +104,13 @@ def make_metrics(
         for k in CUTOFFS
         for difference, half in [_scaled(effects.get(segment, (0.0, 0.001)), metric)]
     ]
+    comparisons += [
+        row
+        | {"metric": "slot_share", "baseline_value": 0.06, "value": 0.078, "difference": 0.018}
+        | {"low": 0.015, "high": 0.021, "relative_difference": 0.3}
+        for row in comparisons
+        if (row["metric"], row["segment"]) == ("ndcg", "tail")
+    ]
     return {
         "schema_version": 1,
         "tailwise_version": "0.1.0",
@@ -138,13 +145,18 @@ def _exposure(role: str, segments: tuple[str, ...]) -> list[Metrics]:
     lift = {"reference": -0.4, "baseline": 0.0, "treatment": 0.3}[role]
     tail = 0.12 * (1 + lift)
     rows = [("coverage", None, 0.38 * (1 + lift)), ("gini", None, 0.91 - 0.1 * lift), ("aplt", None, tail)]
-    rows += [("arp", None, 142.0 * (1 - lift / 4)), ("novelty", None, 8.4 + lift)]
+    rows += [
+        ("arp", None, 142.0 * (1 - lift / 4)),
+        ("novelty", None, 8.4 + lift),
+        ("pop_rsp", None, 0.7 - lift),
+    ]
     rows += [
         ("slot_share", s, (1 - tail if i == 0 else tail / (len(segments) - 1)))
         for i, s in enumerate(segments)
     ]
     return [
-        {"metric": m, "k": k, "segment": s, "value": v, "low": v * 0.96, "high": v * 1.04}
+        {"metric": m, "k": k, "segment": s, "value": v}
+        | ({"low": None, "high": None} if m in {"coverage", "gini"} else {"low": v * 0.96, "high": v * 1.04})
         for m, s, v in rows
         for k in CUTOFFS
     ]

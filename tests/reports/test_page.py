@@ -191,6 +191,15 @@ def test_every_paired_difference_at_ten_is_on_the_page(metrics: Metrics) -> None
             assert any(figures in row and f" {c['segment']} " in row for row in rows), figures
 
 
+def test_slots_of_the_tail_are_judged_by_their_paired_difference(metrics: Metrics) -> None:
+    text = Page(render_report(metrics)).text
+    assert "Tail share of slots 7.8 % baseline 6.0 % +1.8 points (+1.5 to +2.1) higher" in text
+
+
+def test_figures_without_an_interval_claim_no_direction(metrics: Metrics) -> None:
+    assert "Catalogue coverage 49.4 % baseline 38.0 % Training time" in Page(render_report(metrics)).text
+
+
 def test_settings_of_every_variant_are_on_the_page(metrics: Metrics) -> None:
     rows = [[cell.strip() for cell in row] for row in Page(render_report(metrics)).rows]
     assert ["optimizer.rho", "–", "0.05"] in rows

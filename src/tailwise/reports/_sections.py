@@ -22,13 +22,13 @@ __all__ = ["SettingRows", "Tile", "cost_rows", "exposure_rows", "metric_name", "
 
 _EXPOSURE_NAMES = {
     "slot_share": "Slot share",
-    "coverage": "Coverage of the catalogue",
+    "coverage": "Coverage",
     "gini": "Gini of the slots",
     "aplt": "APLT",
     "aclt": "ACLT",
     "arp": "ARP",
-    "popreo": "PopREO",
-    "poprsp": "PopRSP",
+    "pop_reo": "PopREO",
+    "pop_rsp": "PopRSP",
     "novelty": "Novelty (bits)",
 }
 _SHARES = {

@@ -1,11 +1,17 @@
 """The settings of a run, and what each part of it means."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from tailwise.errors import ConfigError
+from tailwise.optim import EISAM, item_weights, logit_offsets
 from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig
+from tailwise.segments import RULES
 from tailwise.training import TrainingConfig
 
 __all__ = [
@@ -22,6 +28,7 @@ BASELINE_OPTIMIZER = "adamw"
 _OPTIMIZERS = ("adamw", "sam", "eisam")
 _REFERENCES = ("most-popular", "item-knn", "sasrec")
 _SPLITS = ("auto", "global-time", "leave-last-out")
+_FOLDER_NAME = re.compile(r"[\w=,+-][\w=,+.-]*")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -75,6 +82,15 @@ class DataConfig:
         if from_files and (self.interactions is None or self.items is None):
             missing = "--interactions" if self.interactions is None else "--items"
             raise ConfigError(f"data needs both a log and a catalogue; got no {missing} FILE.")
+        if self.name is not None and self.columns:
+            raise ConfigError(f"data.columns must be empty for a named data set; got {self.columns!r}.")
+        shares = self.validation_share, self.test_share
+        if not (min(shares) > 0 and sum(shares) < 1):
+            raise ConfigError(
+                "data.validation_share and data.test_share must be fractions > 0 with a sum below 1; got "
+                f"{shares[0]} and {shares[1]}."
+            )
+        _at_least("data.split_seed", self.split_seed, 0)
         _one_of("data.split", self.split, _SPLITS)
         _one_of("data.repeats", self.repeats, ("first", "keep"))
         _one_of("data.unknown_items", self.unknown_items, ("error", "drop"))
@@ -96,6 +112,17 @@ class SegmentConfig:
 
     rule: str = "head-share"
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The rule itself judges its parameters, on a catalogue of a hundred items: before
+        # hours of training rather than after.
+        _one_of("segments.rule", self.rule, tuple(rule for rule in RULES if rule != "column"))
+        try:
+            RULES[self.rule](np.arange(1, 101), np.ones(100, dtype=np.bool_), **self.parameters)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"segments.parameters must suit the rule {self.rule!r}; got {self.parameters!r}: {error}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -122,6 +149,7 @@ class EvaluationConfig:
         _at_least("evaluation.list_length", self.list_length, 50)
         _at_least("evaluation.batch_size", self.batch_size, 1)
         _at_least("evaluation.n_resamples", self.n_resamples, 100)
+        _at_least("evaluation.seed", self.seed, 0)
         if self.validation_users is not None:
             _at_least("evaluation.validation_users", self.validation_users, 1)
 
@@ -170,6 +198,26 @@ class VariantConfig:
 
     def __post_init__(self) -> None:
         _one_of("variant optimizer", self.optimizer, _OPTIMIZERS)
+        try:  # the method itself judges its settings, on two items: before any work rather than after
+            counts = torch.tensor([2, 1])
+            weights = item_weights(counts, self.weights, gamma=self.gamma)
+            theta = torch.zeros(1, requires_grad=True)
+            EISAM(
+                [theta],
+                torch.optim.SGD,
+                item_weights=weights,
+                rho=self.rho,
+                strength=self.strength,
+                estimator=self.estimator,
+            )
+            logit_offsets(counts, self.logit_adjustment)
+        except ValueError as error:
+            raise ConfigError(f"variant {self.name!r}: {error}") from None
+        if not _FOLDER_NAME.fullmatch(self.name) or self.name == "data":
+            raise ConfigError(
+                "variant name must be usable as a folder's: letters, digits and =,+-._, not starting "
+                f"with a dot, and not 'data'; got {self.name!r}."
+            )
 
     @classmethod
     def parse(cls, text: str) -> "VariantConfig":
@@ -251,6 +299,15 @@ class RunConfig:
             raise ConfigError("variants must hold at least one entry; got none. Pass --optimizer adamw.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds must be distinct numbers >= 0, at least one; got {list(self.seeds)}.")
+        trained = {"training": self.training}
+        if "sasrec" in self.references:
+            trained["sasrec.training"] = self.sasrec.training
+        for section, training in trained.items():
+            if training.positions_per_batch < self.recommender.max_length:
+                raise ConfigError(
+                    f"{section}.positions_per_batch must be at least recommender.max_length "
+                    f"({self.recommender.max_length}); got {training.positions_per_batch}."
+                )
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"variant names must be unique; got {name!r} twice. Add name=... to one.")

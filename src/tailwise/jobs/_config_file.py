@@ -35,31 +35,44 @@ def load_config(
         ConfigError: an unknown key, a value of the wrong kind, or one out of range; the
             message names the key, the value and where it was read.
     """
-    merged: dict[str, Any] = {}
-    if preset is not None:
-        if preset not in PRESETS:
-            raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
-        merged = tomllib.loads((_PRESET_FOLDER / f"{preset}.toml").read_text())
-    if file is not None:
-        _merge(merged, _read_toml(file))
-    _merge(merged, overrides)
-    for setting in settings:
-        _merge(merged, _parse_setting(setting))
-    return config_from_dict(RunConfig, merged)
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
+    lowest = tomllib.loads((_PRESET_FOLDER / f"{preset}.toml").read_text()) if preset else {}
+    content = {} if file is None else _read_toml(file)
+    highest = [overrides, *(_parse_setting(setting) for setting in settings)]
+    try:
+        return config_from_dict(RunConfig, _merged(lowest, content, *highest))
+    except ConfigError as error:
+        if file is None or str(error) == _complaint(_merged(lowest, *highest)):
+            raise
+        raise ConfigError(f"{error}\n  Read from {file}.") from None
+
+
+def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for source in sources:
+        _merge(result, source)
+    return result
+
+
+def _complaint(mapping: Mapping[str, Any]) -> str | None:
+    """What is wrong with these settings, if anything."""
+    try:
+        config_from_dict(RunConfig, mapping)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"config must be an existing TOML file; got {str(file)!r}.") from None
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"config must be an existing TOML file; got {str(file)!r} ({error.strerror})."
+        ) from None
+    except ValueError as error:  # not TOML, or not even text
         raise ConfigError(f"config {str(file)!r} must be valid TOML; got: {error}.") from None
-    try:
-        config_from_dict(RunConfig, {"data": {"name": "-"}, **content})
-    except ConfigError as error:
-        raise ConfigError(f"{error}\n  Read from {file}.") from None
-    return content
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:

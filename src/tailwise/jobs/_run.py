@@ -37,6 +37,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, quiet: bool = Fal
         TrainingInterrupted: the process was asked to stop; the state is saved.
     """
     narrator = Narrator(quiet=quiet)
+    choose_device(config.device)  # a clear error before any work
     folder = RunFolder(out)
     folder.claim(config, resume=resume)
     data = prepare_run_data(config.data, folder.data)
@@ -114,6 +115,5 @@ def evaluate(out: Path, segments: SegmentConfig | None = None) -> dict[str, Any]
 def report(out: Path) -> Path:
     """Write the page again from ``metrics.json``; return its path."""
     folder = RunFolder(out)
-    folder.read_config()  # a clear error where there is no run
     write_report(read_metrics(folder.metrics), folder.report)
     return folder.report

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tailwise.errors import ConfigError
 from tailwise.interactions import (
     Catalogue,
     Dataset,
@@ -135,6 +136,12 @@ def _read(config: DataConfig) -> Dataset:
 
 def _columns_of(file: str, columns: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
     """The part of a column mapping that concerns one file; ``items.item_id`` concerns only that one."""
+    known_everywhere = {USER, ITEM, TIMESTAMP, *OPTIONAL_INTERACTION_COLUMNS, TITLE, *OPTIONAL_ITEM_COLUMNS}
+    for ours in columns:
+        if ours.removeprefix("interactions.").removeprefix("items.") not in known_everywhere:
+            raise ConfigError(
+                f"data.columns must map names of ours ({', '.join(sorted(known_everywhere))}); got {ours!r}."
+            )
     both = {ours: theirs for ours, theirs in columns.items() if ours in known}
     own = {ours.partition(".")[2]: theirs for ours, theirs in columns.items() if ours.startswith(f"{file}.")}
     return both | own

@@ -102,7 +102,12 @@ class RunFolder:
         file = self.path / "config.json"
         settings = config_as_dict(config)
         if not file.is_file():
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.exists() and not self.path.is_dir():
+                raise ConfigError(f"--out must be a folder; got {str(self.path)!r}, which is a file.")
+            # A process killed while it wrote its settings leaves a part of them behind.
+            if self.path.is_dir() and any(
+                not p.name.startswith(".config.json.") for p in self.path.iterdir()
+            ):
                 raise ConfigError(
                     f"--out must be a new or empty folder, or hold a run; got {str(self.path)!r}, "
                     "which holds other files."

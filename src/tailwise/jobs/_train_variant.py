@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings, mean_ndcg, rank_targets
 from tailwise.interactions import HeldOut
 from tailwise.jobs._config import RunConfig, VariantConfig
@@ -37,6 +38,8 @@ def choose_device(requested: str) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``."""
     if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device must be one that is there; got 'cuda', and torch sees no CUDA device.")
     return torch.device(requested)
 
 

@@ -93,12 +93,10 @@ class Results:
             for v in self.variants
             for row in v["accuracy"]
         }
-        self._differences: dict[tuple[str, str, int, str], dict[str, Any]] = {}
-        baseline = self.baseline["name"] if self.baseline else None
-        for row in metrics["comparisons"]:
-            key = (row["variant"], row["metric"], row["k"], row["segment"] or "overall")
-            if key not in self._differences or row["baseline"] == baseline:
-                self._differences[key] = row
+        self._differences = {
+            (row["variant"], row["baseline"], row["metric"], row["k"], row["segment"] or "overall"): row
+            for row in metrics["comparisons"]
+        }
 
     def accuracy(self, variant: str, metric: str, segment: str, k: int | None = None) -> Estimate | None:
         """The accuracy of a variant on a segment (or ``overall``); ``None`` if not measured."""
@@ -107,9 +105,12 @@ class Results:
             return None
         return Estimate(row["value"], row["low"], row["high"], row["n_targets"], row["n_users"])
 
-    def difference(self, variant: str, metric: str, segment: str, k: int | None = None) -> Difference | None:
-        """The paired difference against the baseline; ``None`` if absent or null."""
-        row = self._differences.get((variant, metric, k or self.k, segment))
+    def difference(
+        self, variant: str, metric: str, segment: str, k: int | None = None, *, against: str | None = None
+    ) -> Difference | None:
+        """The paired difference against the baseline, or another variant; ``None`` if absent or null."""
+        other = against or (self.baseline["name"] if self.baseline else "")
+        row = self._differences.get((variant, other, metric, k or self.k, segment))
         if row is None or row["difference"] is None:
             return None
         return Difference(

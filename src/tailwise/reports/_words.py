@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tailwise.reports._metrics_file import check_metrics
-from tailwise.reports._numbers import LEVEL, count, duration, interval, number, percent, ratio, signed_percent
+from tailwise.reports._numbers import (
+    LEVEL,
+    count,
+    duration,
+    interval,
+    number,
+    percent,
+    ratio,
+    signed,
+    signed_percent,
+)
 from tailwise.reports._results import Difference, Results
 
 __all__ = ["Summary", "summarize", "words_for"]
@@ -84,6 +94,7 @@ def words_for(results: Results) -> Summary:
         *_head_sentences(results, name),
         *_slot_sentences(results, name, results.baseline["name"]),
         *_cost_sentences(results, treatment),
+        *_scale_sentences(results, results.baseline),
     ]
     headline, tone = _verdict(tail, overall)
     return Summary(headline, tone, tuple(sentences), tuple(_caveats(results, tail or overall)))
@@ -172,6 +183,21 @@ def _head_sentences(results: Results, treatment: str) -> list[str]:
         return []
     verb = "gained" if head.direction == "up" else "lost"
     return [f"{_segment_name(results, results.head).capitalize()} {verb}: {_change(results, head)}."]
+
+
+def _scale_sentences(results: Results, baseline: _Variant) -> list[str]:
+    """How the baseline itself stands beside the simplest reference: is any of this worth having?"""
+    for reference in results.references:
+        scale = results.difference(baseline["name"], "ndcg", "overall", against=reference["name"])
+        if scale is None:
+            continue
+        verdict = {"up": "is ahead of", "down": "is behind", "unclear": "is not distinguishable from"}
+        return [
+            f"For scale: {_label(results, baseline)} itself {verdict[scale.direction]}"
+            f" {_label(results, reference)}, by {signed(scale.difference)} in NDCG@{results.k}"
+            f" ({interval(scale.low, scale.high, with_sign=True)})."
+        ]
+    return []
 
 
 def _slot_sentences(results: Results, treatment: str, baseline: str) -> list[str]:

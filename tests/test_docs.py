@@ -1,0 +1,137 @@
+"""Documentation is a promise: commands, settings, links and code blocks in it are checked here."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from tailwise.cli import app
+from tailwise.jobs import RunConfig, VariantConfig
+from tailwise.recommenders import BackboneConfig, ItemTokenConfig
+from tailwise.training import TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = (ROOT / "README.md").read_text()
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every complete `tailwise ...` line of a shell block, and which page shows it."""
+    found = []
+    for page in PAGES:
+        for block in [b for language in ("", "sh", "bash", "console") for b in code_blocks(page.read_text(), language)]:
+            joined = block.replace("\\\n", " ")
+            for line in joined.splitlines():
+                command = line.removeprefix("$ ").split("  #")[0].strip()
+                if command.startswith("tailwise ") and "..." not in command:
+                    found.append((page.name, command))
+    return found
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_command_shown_is_one_that_exists(page: str, command: str) -> None:
+    tokens = shlex.split(command)[1:]
+    function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    assert callable(function), page
+    assert bound is not None
+
+
+def test_the_readme_shows_the_two_commands_and_they_are_make_targets() -> None:
+    listed = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}\s", listed, flags=re.MULTILINE)
+
+
+def test_every_make_target_shown_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in PAGES:
+        shown = set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), flags=re.MULTILINE))
+        assert shown <= targets, page.name
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_file_named_in_backticks_under_docs_or_src_exists() -> None:
+    for page in PAGES:
+        for target in re.findall(r"`((?:docs|src|recipes|benchmarks|tests)/[\w./-]+)`", page.read_text()):
+            assert (ROOT / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("block", code_blocks(README, "python"))
+def test_python_blocks_of_the_readme_run_and_print_what_they_say(block: str) -> None:
+    result = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    promised = [line.partition("# prints ")[2] for line in block.splitlines() if "# prints " in line]
+    assert promised
+    assert result.stdout.splitlines() == promised
+
+
+def setting_rows(section: str) -> dict[str, str]:
+    """Field -> default of one table of docs/configuration.md."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    body = text.split(f"## {section}\n")[1].split("\n## ")[0]
+    rows = {}
+    for names, default in re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", body, flags=re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            rows[name] = default.strip()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("section", "cls"),
+    [
+        ("Top level", RunConfig),
+        ("`[model]`", BackboneConfig),
+        ("`[recommender]`", ItemTokenConfig),
+        ("`[training]`", TrainingConfig),
+        ("`[[variants]]`", VariantConfig),
+        *(
+            (f"`[{name}]`", typing.get_type_hints(RunConfig)[name])
+            for name in ("data", "segments", "evaluation")
+        ),
+    ],
+)
+def test_every_setting_is_documented_with_its_default(section: str, cls: type) -> None:
+    rows = setting_rows(section)
+    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    if cls is RunConfig:
+        fields = {name: fields[name] for name in ("references", "seeds", "device")}
+    assert rows.keys() == fields.keys()
+    for name, default in fields.items():
+        if isinstance(default, bool):
+            assert rows[name] == str(default).lower(), name
+        elif isinstance(default, int | float):
+            assert float(rows[name]) == default, name
+        elif isinstance(default, str):
+            assert rows[name] == default, name
+        elif isinstance(default, tuple):
+            assert rows[name] == ", ".join(str(entry) for entry in default), name
+
+
+def test_the_changelog_names_an_issue_on_every_line() -> None:
+    added = (ROOT / "CHANGELOG.md").read_text().split("## Unreleased")[1]
+    for entry in re.split(r"^- ", added, flags=re.MULTILINE)[1:]:
+        assert re.search(r"\(issue \d+\)", entry), entry
+
+
+def test_every_stage_says_what_enters_and_shows_a_line() -> None:
+    for init in sorted((ROOT / "src" / "tailwise").glob("*/__init__.py")):
+        text = init.read_text()
+        assert text.startswith('"""'), init
+        assert "__all__" in text, init
+        assert "One line" in text or ">>>" in text, init

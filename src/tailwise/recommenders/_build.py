@@ -49,6 +49,14 @@ class BackboneConfig:
     lora_rank: int = 8
     dtype: str = "auto"
 
+    def __post_init__(self) -> None:
+        if self.depth is not None and self.depth < 1:
+            raise ConfigError(f"model.depth must be >= 1; got {self.depth}.")
+        if self.lora_rank < 1:
+            raise ConfigError(f"model.lora_rank must be >= 1; got {self.lora_rank}.")
+        if self.dtype not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"model.dtype must be auto, float32 or bfloat16; got {self.dtype!r}.")
+
 
 @dataclass(frozen=True)
 class SASRecConfig:
@@ -67,6 +75,12 @@ class SASRecConfig:
     attention_dropout: float = 0.2
 
     def __post_init__(self) -> None:
+        if self.depth < 1 or self.n_heads < 1:
+            raise ConfigError(
+                f"sasrec.depth and sasrec.n_heads must be >= 1; got {self.depth} and {self.n_heads}."
+            )
+        if not 0 <= self.attention_dropout < 1:
+            raise ConfigError(f"sasrec.attention_dropout must be in [0, 1); got {self.attention_dropout}.")
         if self.width < 1 or self.width % (2 * self.n_heads):
             raise ConfigError(
                 f"sasrec.width must be divisible by twice the number of heads ({2 * self.n_heads}); "
@@ -211,11 +225,21 @@ def load_recommender(folder: Path | str, *, device: torch.device | None = None) 
             description["n_items"], SASRecConfig(**description["sasrec"]), config, seed=0, device=device
         )
     else:
-        encodings = load_file(folder / "title_encodings.safetensors")["encodings"]
+        encodings = _read_tensors(folder / "title_encodings.safetensors")["encodings"]
         backbone = BackboneConfig(**description["backbone"])
         recommender = _assemble(encodings, backbone, config, seed=0, device=device)
-    load_trainable_state(recommender, load_file(folder / "weights.safetensors"))
+    load_trainable_state(recommender, _read_tensors(folder / "weights.safetensors"))
     return recommender.eval()
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except Exception as error:  # missing, cut short, or no such format: the remedy is the same
+        raise CheckpointError(
+            f"saved recommender must hold a readable {file.name}; got {type(error).__name__}: {error} "
+            f"in {str(file.parent)!r}. Save it again, or copy the whole folder."
+        ) from error
 
 
 def load_trainable_state(recommender: ItemTokenRecommender, state: dict[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """Item-to-item nearest neighbours, from the library ``implicit``."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,10 @@ class ItemKNN:
 
         self._n_items = n_items
         model = CosineRecommender(K=n_neighbours, num_threads=1)
-        model.fit(self._matrix(histories), show_progress=False)
+        with warnings.catch_warnings():
+            # It converts formats within itself and warns about its own conversion.
+            warnings.filterwarnings("ignore", message="Method expects CSR input")
+            model.fit(self._matrix(histories), show_progress=False)
         self._similarity = model.similarity  # sparse [n_items, n_items]
 
     def _matrix(self, histories: Sequence[History]) -> Any:

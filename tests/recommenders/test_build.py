@@ -1,0 +1,105 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tailwise.errors import CheckpointError
+from tailwise.recommenders import (
+    BackboneConfig,
+    ItemTokenConfig,
+    ItemTokenRecommender,
+    SASRecConfig,
+    build_item_token,
+    build_sasrec,
+    load_recommender,
+    load_trainable_state,
+    save_recommender,
+)
+
+HISTORIES = [[0, 3, 2], [], [5]]
+
+
+def lrs(tiny_model: Path, *, dtype: str = "float32", depth: int = 2, seed: int = 0) -> ItemTokenRecommender:
+    encodings = torch.randn(6, 32, generator=torch.Generator().manual_seed(3))
+    backbone = BackboneConfig(str(tiny_model), depth=depth, dtype=dtype, lora_rank=2)
+    recommender = build_item_token(encodings, backbone, ItemTokenConfig(max_length=4), seed=seed)
+    with torch.no_grad():
+        for parameter in recommender.trainable_state().values():
+            parameter.add_(0.01)  # as if trained
+    return recommender.eval()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_saved_recommender_loads_with_bitwise_equal_scores(tiny_model, tmp_path, dtype):
+    recommender = lrs(tiny_model, dtype=dtype)
+    save_recommender(recommender, tmp_path)
+    loaded = load_recommender(tmp_path)
+    assert torch.equal(loaded.scores(HISTORIES), recommender.scores(HISTORIES))
+    assert loaded.config == recommender.config
+    assert loaded.recipe == recommender.recipe
+    assert not loaded.training
+
+
+def test_a_saved_sasrec_loads_with_bitwise_equal_scores(tmp_path):
+    sasrec = build_sasrec(6, SASRecConfig(width=8, depth=1), ItemTokenConfig(), seed=7)
+    save_recommender(sasrec, tmp_path)
+    assert torch.equal(load_recommender(tmp_path).scores(HISTORIES), sasrec.scores(HISTORIES))
+
+
+def test_the_language_model_itself_is_not_copied(tiny_model, tmp_path):
+    save_recommender(lrs(tiny_model), tmp_path)
+    saved = load_file(tmp_path / "weights.safetensors")
+    assert not [name for name in saved if "base_layer" in name or "embed_tokens" in name]
+    assert json.loads((tmp_path / "recommender.json").read_text())["backbone"]["model"] == str(tiny_model)
+
+
+def test_a_folder_without_a_recommender_is_refused_by_name(tmp_path):
+    with pytest.raises(CheckpointError, match=f"must hold a saved recommender; got '{tmp_path}'"):
+        load_recommender(tmp_path)
+
+
+def test_another_format_version_is_refused_by_value(tiny_model, tmp_path):
+    save_recommender(lrs(tiny_model), tmp_path)
+    description = json.loads((tmp_path / "recommender.json").read_text())
+    (tmp_path / "recommender.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(CheckpointError, match="recommender format must be 1; got 99"):
+        load_recommender(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "title_encodings.safetensors"])
+def test_missing_or_damaged_weights_are_refused_by_file(tiny_model, tmp_path, file):
+    save_recommender(lrs(tiny_model), tmp_path)
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink):
+        damage(tmp_path / file)
+        with pytest.raises(CheckpointError, match=f"must hold a readable {file}; got .*{tmp_path}"):
+            load_recommender(tmp_path)
+
+
+def test_a_weight_of_another_shape_is_refused_by_name_and_shape(tiny_model, tmp_path):
+    save_recommender(lrs(tiny_model), tmp_path)
+    weights = load_file(tmp_path / "weights.safetensors")
+    weights["item_vectors.residual.weight"] = torch.zeros(7, 32)
+    save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"'item_vectors.residual.weight' must have shape \(6, 32\); got \(7, 32\)"
+    ):
+        load_recommender(tmp_path)
+
+
+def test_weights_of_another_depth_are_refused_and_nothing_changes(tiny_model):
+    recommender = lrs(tiny_model)
+    before = recommender.scores(HISTORIES)
+    with pytest.raises(CheckpointError, match=r"got 14 names that differ \(first: 'backbone.*layers\.2"):
+        load_trainable_state(recommender, lrs(tiny_model, depth=3).trainable_state())
+    assert torch.equal(recommender.scores(HISTORIES), before)
+
+
+def test_a_recommender_loads_from_a_copied_folder(tiny_model, tmp_path):
+    recommender = lrs(tiny_model)
+    save_recommender(recommender, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "one")
+    assert torch.equal(load_recommender(tmp_path / "two").scores(HISTORIES), recommender.scores(HISTORIES))

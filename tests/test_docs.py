@@ -28,7 +28,8 @@ def commands() -> list[tuple[str, str]]:
     """Every complete `tailwise ...` line of a shell block, and which page shows it."""
     found = []
     for page in PAGES:
-        for block in [b for language in ("", "sh", "bash", "console") for b in code_blocks(page.read_text(), language)]:
+        text = page.read_text()
+        for block in [b for language in ("", "sh", "bash", "console") for b in code_blocks(text, language)]:
             joined = block.replace("\\\n", " ")
             for line in joined.splitlines():
                 command = line.removeprefix("$ ").split("  #")[0].strip()
@@ -46,7 +47,8 @@ def test_every_command_shown_is_one_that_exists(page: str, command: str) -> None
 
 
 def test_the_readme_shows_the_two_commands_and_they_are_make_targets() -> None:
-    listed = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    command = ["make", "-C", str(ROOT), "help"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for target in ("demo", "test"):
         assert f"make {target}" in README
         assert re.search(rf"^{target}\s", listed, flags=re.MULTILINE)
@@ -86,7 +88,7 @@ def setting_rows(section: str) -> dict[str, str]:
     text = (ROOT / "docs" / "configuration.md").read_text()
     body = text.split(f"## {section}\n")[1].split("\n## ")[0]
     rows = {}
-    for names, default in re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", body, flags=re.MULTILINE):
+    for names, default in re.findall(r"^\| (`[^|]+`) \|([^|]*)\|", body, flags=re.MULTILINE):
         for name in re.findall(r"`(\w+)`", names):
             rows[name] = default.strip()
     return rows

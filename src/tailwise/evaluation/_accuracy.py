@@ -62,6 +62,7 @@ def target_values(rankings: Rankings, metric: str, k: int) -> NDArray[np.float64
         ValueError: the metric is unknown or ``k`` < 1.
 
     Example:
+        >>> from tailwise.evaluation import rank_targets
         >>> r = rank_targets(lambda h: np.array([[5.0, 4.0, 3.0]]), [[]], [0, 1], [2], n_items=3)
         >>> target_values(r, "ndcg", k=10)
         array([0.5])

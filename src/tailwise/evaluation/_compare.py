@@ -119,6 +119,8 @@ def compare(
         DataError: users or targets differ, or the segment has no targets.
 
     Example:
+        >>> from tailwise.evaluation import rank_targets
+        >>> from tailwise.segments import segment_items
         >>> def model(scores): return rank_targets(lambda h: scores, [[], []], [0, 1, 2], [0, 1], n_items=3)
         >>> worse, better = model([[3, 2, 1], [3, 2, 1]]), model([[3, 2, 1], [1, 2, 0]])
         >>> segments = segment_items(np.array([5, 3, 1]), head_share=0.5)

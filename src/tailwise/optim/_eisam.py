@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tailwise.optim._randomness import RandomState
-from tailwise.optim._sam import check_perturbable, check_rho
+from tailwise.optim._sam import check_perturbable, check_rho, perturbable_parameters
 from tailwise.optim._wrapper import (
     LossFunction,
     PerTargetOptimizer,
     all_rows,
     checked_losses,
     direction_norm,
+    perturbation_scale,
     perturbed,
 )
 
@@ -53,8 +54,8 @@ class EISAM(PerTargetOptimizer):
         rho: Radius ρ of the perturbation, in the units of the parameters, >= 0.
         strength: λ in [0, 1]; the share of the objective that the rarest items move to θ+ε.
         estimator: ``"exact"``.
-        short_circuit: Skip everything when ``rho`` or ``strength`` is 0. Turn it off only to
-            check the identities.
+        short_circuit: Skip everything when ``rho`` or ``strength`` is 0, or every c of the
+            batch. Turn it off only to check the identities.
         **base_arguments: Handed to ``base_optimizer`` (``lr=...``).
 
     Raises:
@@ -117,7 +118,7 @@ class EISAM(PerTargetOptimizer):
 
     def _target_strengths(self, items: Tensor) -> Tensor:
         """c_j of every target, in the shape of ``items``; zero where there is no target."""
-        largest = int(items.max())
+        largest = int(items.max()) if items.numel() > 0 else -1
         if largest >= self.item_weights.numel():
             raise ValueError(
                 f"items must be below {self.item_weights.numel()}, the length of item_weights; got {largest}."
@@ -128,7 +129,9 @@ class EISAM(PerTargetOptimizer):
 
     def _exact(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
         c = self._target_strengths(items)
-        moved = self.parameters(perturbed_only=True)
+        if self.short_circuit and not bool((c > 0).any()):
+            return self._mean_loss_gradient(loss_fn, items)
+        moved = perturbable_parameters(self)
         random_state = RandomState(items.device)
         losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
         c = c.to(losses.dtype)
@@ -142,7 +145,7 @@ class EISAM(PerTargetOptimizer):
             allow_unused=True,
             materialize_grads=True,
         )
-        norm = direction_norm(g_w)
+        scale = perturbation_scale(self.rho, direction_norm(g_w))
         self.zero_grad(set_to_none=True)
         if not all_at_theta_plus_eps:
             torch.autograd.backward(((1 - c) * losses).sum() / n_targets)
@@ -153,7 +156,6 @@ class EISAM(PerTargetOptimizer):
             rows = rows[(c > 0).reshape(len(c), -1).any(dim=1)]
         if len(rows) == 0:
             return loss
-        scale = self.rho / norm if norm > 0 else 0.0
         with perturbed(moved, list(g_w), scale), random_state.replayed():
             losses_there, _ = checked_losses(loss_fn, rows, items)
             torch.autograd.backward((c[rows] * losses_there).sum() / n_targets)  # adds to the first sum

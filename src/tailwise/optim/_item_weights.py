@@ -107,7 +107,7 @@ def _focal_max(n: Tensor, gamma: float) -> Tensor:
 def _effective_number(n: Tensor, beta: float) -> Tensor:
     if not 0 < beta < 1:
         raise ValueError(f"beta must be in (0, 1); got {beta}.")
-    return (1 - beta) / (1 - beta**n)
+    return ((1 - beta) / (1 - beta**n)).clamp(max=1.0)  # a decayed count may be below one
 
 
 def _step(n: Tensor, head_share: float) -> Tensor:

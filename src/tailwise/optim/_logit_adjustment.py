@@ -23,7 +23,7 @@ def logit_offsets(counts: Tensor, tau: float) -> Tensor:
         ``[n_items]`` float32, on ``counts.device``.
 
     Raises:
-        ValueError: ``tau`` is negative or not finite, or a count is negative.
+        ValueError: ``tau`` is negative or not finite, or a count is negative or not finite.
 
     Example:
         >>> logit_offsets(torch.tensor([0, 9, 99]), tau=1.0)
@@ -34,6 +34,9 @@ def logit_offsets(counts: Tensor, tau: float) -> Tensor:
     """
     if not math.isfinite(tau) or tau < 0:
         raise ValueError(f"tau must be a finite number >= 0; got {tau}.")
-    if bool((counts < 0).any()):
-        raise ValueError(f"counts must be >= 0; got a smallest value of {counts.min().item()}.")
-    return (tau * torch.log1p(counts.to(torch.float64))).to(torch.float32)
+    n = counts.to(torch.float64)
+    if bool((n < 0).any()) or not bool(torch.isfinite(n).all()):
+        raise ValueError(
+            f"counts must be finite and >= 0; got values from {n.min().item()} to {n.max().item()}."
+        )
+    return (tau * torch.log1p(n)).to(torch.float32)

@@ -15,10 +15,11 @@ from tailwise.optim._wrapper import (
     all_rows,
     checked_losses,
     direction_norm,
+    perturbation_scale,
     perturbed,
 )
 
-__all__ = ["SAM", "check_perturbable"]
+__all__ = ["SAM", "check_perturbable", "perturbable_parameters"]
 
 
 class SAM(PerTargetOptimizer):
@@ -57,14 +58,13 @@ class SAM(PerTargetOptimizer):
         """Set ``.grad`` to the gradient at θ+ε; see the base class for the arguments."""
         if self.rho == 0:
             return self._mean_loss_gradient(loss_fn, items)
+        moved = perturbable_parameters(self)
         random_state = RandomState(items.device)
         rows = all_rows(items)
         losses, n_targets = checked_losses(loss_fn, rows, items)
         loss = losses.sum() / n_targets
-        moved = self.parameters(perturbed_only=True)
         gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
-        norm = direction_norm(gradients)
-        scale = self.rho / norm if norm > 0 else 0.0
+        scale = perturbation_scale(self.rho, direction_norm(gradients))
         self.zero_grad(set_to_none=True)
         with perturbed(moved, list(gradients), scale), random_state.replayed():
             losses_there, _ = checked_losses(loss_fn, rows, items)
@@ -82,6 +82,19 @@ def check_rho(rho: float) -> None:
     """Refuse a radius that is negative or not finite."""
     if not math.isfinite(rho) or rho < 0:
         raise ValueError(f"rho must be a finite number >= 0; got {rho}.")
+
+
+def perturbable_parameters(optimizer: PerTargetOptimizer) -> list[Tensor]:
+    """Return the parameters to perturb, checked anew: a model may have been cast or frozen meanwhile."""
+    for group in optimizer.param_groups:
+        check_perturbable(group)
+    moved = optimizer.parameters(perturbed_only=True)
+    if not moved:
+        raise ValueError(
+            'params must hold a trainable parameter in a group with "perturb": True; got none. '
+            "To train without perturbation, use ERM."
+        )
+    return moved
 
 
 def check_perturbable(group: dict[str, Any]) -> None:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["LossFunction", "PerTargetOptimizer", "perturbed"]
+__all__ = ["LossFunction", "PerTargetOptimizer", "perturbation_scale", "perturbed"]
 
 LossFunction = Callable[[Tensor], Tensor]
 """Takes ``rows`` (int64 ``[n]``, positions in the batch) and returns their losses:
 ``[n]`` or ``[n, positions]``, one per target, differentiable."""
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class PerTargetOptimizer(Optimizer, ABC):
@@ -54,7 +54,19 @@ class PerTargetOptimizer(Optimizer, ABC):
             super().add_param_group(param_group)  # during construction: the base holds the group already
             return
         self.base.add_param_group(param_group)
-        self._check_group(self.param_groups[-1])
+        try:
+            self._check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but hooks and a scheduler's wrapper; torch would drop the base."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name != "step" and not name.startswith("_optimizer_")
+        }
 
     @abstractmethod
     def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
@@ -70,8 +82,8 @@ class PerTargetOptimizer(Optimizer, ABC):
 
         Raises:
             ValueError: the losses do not have the shape of ``items``, or there is no target.
-            FloatingPointError: a loss or a gradient norm is not finite. Parameters are
-                restored before anything is raised.
+            FloatingPointError: a loss or the norm of the ascent direction is not finite.
+                Parameters are restored before anything is raised.
         """
 
     @torch.no_grad()
@@ -123,14 +135,21 @@ class PerTargetOptimizer(Optimizer, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs: base moments, settings, version."""
-        own = {"version": _STATE_VERSION, "method": type(self).__name__, **self._own_state()}
+        own = {
+            "version": _STATE_VERSION,
+            "method": type(self).__name__,
+            "base": type(self.base).__name__,
+            "shapes": [list(p.shape) for group in self.param_groups for p in group["params"]],
+            **self._own_state(),
+        }
         return {**self.base.state_dict(), "tailwise": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; refuse anything else before changing anything.
 
         Raises:
-            ValueError: the state is another method's or version's, or its shapes differ.
+            ValueError: the state is another method's, base optimizer's or version's, its shapes
+                differ, or it would perturb a parameter of low precision.
         """
         own = state_dict.get("tailwise")
         if own is None:
@@ -142,27 +161,30 @@ class PerTargetOptimizer(Optimizer, ABC):
             raise ValueError(f"state_dict version must be {_STATE_VERSION}; got {own['version']}.")
         if own["method"] != type(self).__name__:
             raise ValueError(f"state_dict must be of method {type(self).__name__}; got {own['method']}.")
+        if own["base"] != type(self.base).__name__:
+            raise ValueError(
+                f"state_dict must be of base optimizer {type(self.base).__name__}; got {own['base']}."
+            )
         base_state = {key: value for key, value in state_dict.items() if key != "tailwise"}
-        self._check_shapes(base_state)
+        self._check_shapes(base_state, own["shapes"])
         self._load_own_state(own)
         self.base.load_state_dict(base_state)
         self._share_with_base()
 
-    def _check_shapes(self, base_state: dict[str, Any]) -> None:
+    def _check_shapes(self, base_state: dict[str, Any], saved_shapes: list[list[int]]) -> None:
         saved_sizes = [len(group["params"]) for group in base_state["param_groups"]]
         sizes = [len(group["params"]) for group in self.param_groups]
         if saved_sizes != sizes:
             raise ValueError(f"state_dict must have parameter groups of sizes {sizes}; got {saved_sizes}.")
         parameters = [p for group in self.param_groups for p in group["params"]]
-        indices = [i for group in base_state["param_groups"] for i in group["params"]]
-        for parameter, index in zip(parameters, indices, strict=True):
-            for name, value in base_state["state"].get(index, {}).items():
-                if isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape:
-                    raise ValueError(
-                        f"state_dict entry {name!r} of parameter {index} must have shape "
-                        f"{tuple(parameter.shape)}; got {tuple(value.shape)}. "
-                        "The checkpoint belongs to another model or catalogue."
-                    )
+        for index, (parameter, shape) in enumerate(zip(parameters, saved_shapes, strict=True)):
+            if list(parameter.shape) != shape:
+                raise ValueError(
+                    f"state_dict must be of a parameter {index} of shape {tuple(parameter.shape)}; got "
+                    f"{tuple(shape)}. The checkpoint belongs to another model or catalogue."
+                )
+        for group, saved in zip(self.param_groups, base_state["param_groups"], strict=True):
+            self._check_group({**saved, "params": group["params"]})  # the saved group says what is perturbed
 
 
 def all_rows(items: Tensor) -> Tensor:
@@ -207,20 +229,29 @@ def direction_norm(gradients: Iterable[Tensor]) -> float:
     return total
 
 
+def perturbation_scale(rho: float, norm: float) -> float:
+    """``rho / norm``; 0 where the direction has vanished, or the ratio is beyond float32."""
+    return rho / norm if norm * 1e38 > rho else 0.0
+
+
 @contextmanager
 def perturbed(parameters: list[Tensor], direction: list[Tensor], scale: float) -> Iterator[None]:
     """Move ``parameters`` by ``scale * direction`` inside the block; restore them bit for bit after it.
 
     The originals are kept as copies: subtracting the perturbation again would leave
-    rounding errors behind, which add up over a training run.
+    rounding errors behind, which add up over a training run. Autocast keeps low-precision
+    copies of parameters while it is active; they are dropped on both sides, or an evaluation
+    would see the parameters of the one before.
     """
     saved = [p.detach().clone() for p in parameters]
     try:
         with torch.no_grad():
             for p, d in zip(parameters, direction, strict=True):
                 p.add_(d, alpha=scale)
+        torch.clear_autocast_cache()
         yield
     finally:
         with torch.no_grad():
             for p, original in zip(parameters, saved, strict=True):
                 p.copy_(original)
+        torch.clear_autocast_cache()

@@ -41,14 +41,12 @@ def eisam_gradient(
     ]
 
 
-def sam_gradient(
-    target_losses: TargetLosses, theta: Sequence[Tensor], n_targets: int, *, rho: float
-) -> list[Tensor]:
+def sam_gradient(target_losses: TargetLosses, theta: Sequence[Tensor], *, rho: float) -> list[Tensor]:
     """The gradient of the mean loss at ``θ + ρ g/‖g‖``, g its gradient at θ."""
     g = _gradient(lambda p: target_losses(p).mean(), theta)
     norm = torch.sqrt(sum(((x**2).sum() for x in g), torch.zeros(())))
-    there = [t + rho * x / norm for t, x in zip(theta, g, strict=True)]
-    return _gradient(lambda p: target_losses(p)[:n_targets].mean(), there)
+    eps = [rho * x / norm if norm > 0 else torch.zeros_like(x) for x in g]
+    return _gradient(lambda p: target_losses(p).mean(), [t + e for t, e in zip(theta, eps, strict=True)])
 
 
 def _gradient(loss: Callable[[Sequence[Tensor]], Tensor], theta: Sequence[Tensor]) -> list[Tensor]:

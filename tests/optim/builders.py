@@ -1,0 +1,105 @@
+"""Tiny models and loss functions for the tests of this folder."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tailwise.optim import EISAM, ERM, SAM
+
+N_ITEMS = 7
+N_FEATURES = 5
+
+# Two rows have no target at all or paddings only in part; item 6 never occurs.
+ITEMS = torch.tensor([[0, 1, -1], [2, 2, 3], [-1, -1, 0], [4, -1, 5], [-1, -1, -1], [0, 0, 0]])
+ITEM_WEIGHTS = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.9, 1.0, 1.0])
+
+
+class TinyRecommender(nn.Module):
+    """Two-layer softmax over ``N_ITEMS`` items; every position of ``items`` is a target."""
+
+    def __init__(self, items: Tensor = ITEMS, *, dtype=torch.float64, dropout=0.0, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.items = items
+        self.dropout = dropout
+        self.features = torch.randn(*items.shape, N_FEATURES, generator=generator).to(dtype)
+        self.hidden = nn.Parameter(torch.randn(N_FEATURES, 4, generator=generator).to(dtype))
+        self.bias = nn.Parameter(torch.randn(4, generator=generator).to(dtype))
+        self.output = nn.Parameter(torch.randn(4, N_ITEMS, generator=generator).to(dtype))
+
+    def losses_at(self, parameters, rows: Tensor) -> Tensor:
+        """Losses of ``rows`` in the shape of ``items[rows]``, at the given parameters."""
+        hidden, bias, output = parameters
+        states = torch.tanh(self.features[rows] @ hidden + bias)
+        if self.dropout:
+            states = F.dropout(states, self.dropout)
+        scores = states @ output
+        targets = self.items[rows].clamp_min(0)
+        return F.cross_entropy(scores.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+
+    def losses(self, rows: Tensor) -> Tensor:
+        """The loss function that optimizers take."""
+        return self.losses_at(list(self.parameters()), rows)
+
+    def target_losses(self, parameters) -> Tensor:
+        """Losses of the true targets alone, ``[n_targets]``: what the references take."""
+        return self.losses_at(parameters, torch.arange(len(self.items)))[self.items >= 0]
+
+
+class Counted:
+    """A loss function that counts its forwards and backwards and remembers the rows it was asked for."""
+
+    def __init__(self, loss_fn):
+        self.loss_fn = loss_fn
+        self.rows = []
+        self.backwards = 0
+
+    @property
+    def forwards(self):
+        return len(self.rows)
+
+    def __call__(self, rows):
+        self.rows.append(rows.tolist())
+        counted = self
+
+        class Passage(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, losses):
+                return losses.clone()
+
+            @staticmethod
+            def backward(ctx, gradient):
+                counted.backwards += 1
+                return gradient
+
+        return Passage.apply(self.loss_fn(rows))
+
+
+def make(method: str, parameters, base=torch.optim.AdamW, **arguments):
+    """One of the optimizers by name, with settings of which none is a special case."""
+    arguments.setdefault("lr", 0.05)
+    if method == "EISAM":
+        return EISAM(
+            parameters, base, **{"item_weights": ITEM_WEIGHTS, "rho": 0.3, "strength": 0.8} | arguments
+        )
+    if method == "SAM":
+        return SAM(parameters, base, **{"rho": 0.3} | arguments)
+    return ERM(parameters, base, **arguments)
+
+
+def train_plainly(model: TinyRecommender, optimizer, n_steps: int) -> None:
+    """The training loop of any PyTorch tutorial: the mean loss over all targets."""
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        model.losses(torch.arange(len(model.items)))[model.items >= 0].mean().backward()
+        optimizer.step()
+
+
+def copies(parameters) -> list[Tensor]:
+    """Detached copies of ``parameters``."""
+    return [p.detach().clone() for p in parameters]
+
+
+def are_identical(left, right) -> bool:
+    """Whether two lists of tensors agree bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))

@@ -1,6 +1,7 @@
 """The command line: one function per command, each a thin layer over the jobs and the assets."""
 
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ app = App(
     name="tailwise",
     version=tailwise.__version__,
     help="Lift rare items in LLM recommenders: fine-tune with EISAM, measure head and tail.",
+    suppress_keyboard_interrupt=False,  # main() says how to go on
 )
 assets_app = App(name="assets", help="Data sets and models that Tailwise knows: list, fetch, verify.")
 app.command(assets_app)
@@ -97,7 +99,7 @@ def evaluate(
     run: Path,
     *,
     segments: str | None = None,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> None:
     """Measure a finished run again from its stored rankings; write metrics.json and the page.
 
@@ -199,18 +201,18 @@ def _columns(texts: Sequence[str]) -> dict[str, str]:
     return dict(_pairs("--column", texts))
 
 
-def _number(key: str, text: str) -> float:
+def _number(key: str, text: str) -> Any:
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        raise ConfigError(f"{key} must be a number; got {text!r}.") from None
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"{key} must be a number or a list of them; got {text!r}.") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
     try:
         app(arguments)
-    except TailwiseError as error:
+    except (TailwiseError, FloatingPointError) as error:
         Console(stderr=True).print(
             f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False
         )

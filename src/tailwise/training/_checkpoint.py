@@ -1,8 +1,9 @@
 """Checkpoints that survive a process dying at any moment.
 
-A checkpoint is a folder ``step-<n>`` holding ``tensors.safetensors`` and ``state.json``.
-It is written under another name, flushed to the disk, and renamed when complete, so a
-folder of that name is always whole.
+A checkpoint is a folder ``step-<n>`` (``step-<n>.<m>`` when a step is saved again) holding
+``tensors.safetensors`` and ``state.json``. It is written under another name, flushed to the
+disk, and renamed when complete; it is renamed back before it is removed. So a folder of
+that name is always whole, and from the first on there is always one.
 """
 
 import json
@@ -39,15 +40,16 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         (partial / "state.json").write_text(json.dumps({"format": _FORMAT, "step": step, "state": outline}))
         for file in partial.iterdir():
             _flush(file)
-        final = folder / f"step-{step:09d}"
-        if final.exists():  # the same step again, after a resume: the content is the same
-            shutil.rmtree(final)
-        partial.rename(final)
+        # A step is saved again when its epoch ends, or by a resume that is stopped at once.
+        n_saves = 1 + max(
+            (again for saved, again in map(_number, _complete(folder)) if saved == step), default=-1
+        )
+        partial.rename(folder / (f"step-{step:09d}" + (f".{n_saves}" if n_saves else "")))
         _flush(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for old in _complete(folder)[:-1]:
-        shutil.rmtree(old)
+        old.rename(folder / f".partial-{old.name}")
     for leftover in folder.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -82,6 +84,8 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
 def save_tensors_atomically(tensors: dict[str, Tensor], file: Path) -> None:
     """Write a safetensors file that is either the old one or the new one, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in file.parent.glob(f".{file.name}.*"):  # of a process that was killed here
+        leftover.unlink(missing_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
@@ -93,7 +97,12 @@ def save_tensors_atomically(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    return sorted(folder.glob("step-*"), key=_number) if folder.is_dir() else []
+
+
+def _number(checkpoint: Path) -> tuple[int, int]:
+    step, _, again = checkpoint.name.removeprefix("step-").partition(".")
+    return int(step), int(again or 0)
 
 
 def _flush(path: Path) -> None:

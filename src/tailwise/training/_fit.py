@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -133,7 +134,8 @@ def fit(
     Raises:
         CheckpointError: ``folder`` holds the checkpoint of another training.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a loss, a gradient or the validation metric is not finite; the
+            last checkpoint is intact.
     """
     batches = SequenceBatches(
         histories,
@@ -240,6 +242,8 @@ class _Sitting:
                 if time.monotonic() - self.last_save >= self.config.checkpoint_seconds:
                     self.save()
             self._finish_epoch(validate(), len(of_this_epoch))
+        if stop.was_made:  # during the last validation: what follows this training must not start
+            raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
 
     def _step(self, batch: SequenceBatch, seed: int, n_steps: int, offsets: Tensor | None) -> None:
         started = time.perf_counter()
@@ -252,7 +256,12 @@ class _Sitting:
         loss = self.optimizer.compute_gradient(
             lambda rows: self.recommender.losses(batch.rows(rows), offsets), batch.targets
         )
-        torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
+        if not bool(torch.isfinite(norm)):  # a step would spoil the parameters, and then the checkpoint
+            raise FloatingPointError(
+                f"the gradient's norm must be finite; got {float(norm)} at step {state.step + 1}. "
+                "The last checkpoint is intact; lower the learning rate."
+            )
         self.optimizer.step()
         state.epoch_loss += float(loss)
         state.batch += 1
@@ -262,6 +271,8 @@ class _Sitting:
 
     def _finish_epoch(self, value: float, n_batches: int) -> None:
         state = self.state
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the validation metric must be finite; got {value}.")
         state.epoch += 1
         self.epochs.append(EpochRecord(state.epoch, state.epoch_loss / n_batches, value))
         if value > state.best_value:

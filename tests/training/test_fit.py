@@ -1,0 +1,205 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tailwise.errors import ConfigError
+from tailwise.recommenders import SequenceBatches
+from tailwise.training import TrainingConfig, describe_surroundings, learning_rate_factor
+from tailwise.training._memory import PeakMemory
+
+from .builders import CONFIG, N_ITEMS, Training, course, histories, same
+
+
+def test_the_loss_falls_and_the_validation_metric_rises(tmp_path):
+    result = Training(tmp_path, config=replace(CONFIG, max_epochs=8)).run()
+    assert result.epochs[-1].loss < result.epochs[0].loss
+    assert result.epochs[-1].value > result.epochs[0].value
+    assert result.best_value > 1.5 / N_ITEMS  # chance is 1/12
+
+
+def test_cost_counts_steps_targets_and_time(tmp_path):
+    result = Training(tmp_path).run()
+    n_targets = sum(len(h) - 1 for h in histories())
+    assert result.n_targets == 2 * n_targets
+    assert result.n_epochs == len(result.epochs) == 2
+    batches = SequenceBatches(histories(), max_length=6, positions_per_batch=30, seed=0)
+    assert result.n_steps == sum(len(batches.epoch(e)) for e in range(2))
+    assert result.train_seconds > 0
+    assert result.targets_per_second == result.n_targets / result.train_seconds
+    assert result.peak_memory_mib > 10  # an interpreter with torch takes more
+
+
+def test_the_best_epochs_parameters_are_left_in_place(tmp_path):
+    """The metric is told: it rises once and then falls, so epoch 2 of 4 is best."""
+    told = iter([0.1, 0.5, 0.4, 0.3])
+    snapshots = []
+    training = Training(tmp_path, config=replace(CONFIG, max_epochs=4))
+
+    def validate() -> float:
+        snapshots.append(training.parameters())
+        return next(told)
+
+    result = training.run(validate=validate)
+    assert (result.best_epoch, result.best_value, result.n_epochs) == (2, 0.5, 4)
+    assert same(training.parameters(), snapshots[1])
+    assert not same(training.parameters(), snapshots[3])
+    assert not training.recommender.training
+
+
+@pytest.mark.parametrize(("patience", "n_epochs"), [(1, 3), (2, 4)])
+def test_training_stops_when_patience_runs_out(tmp_path, patience, n_epochs):
+    told = iter([0.1, 0.5, 0.5, 0.4, 0.3, 0.2])  # the same value again is no rise
+    config = replace(CONFIG, max_epochs=6, patience=patience)
+    result = Training(tmp_path, config=config).run(validate=lambda: next(told))
+    assert (result.n_epochs, result.best_epoch) == (n_epochs, 2)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint_usable(tmp_path):
+    whole = Training(tmp_path / "whole")
+    expected = course(whole.run())
+
+    broken = Training(tmp_path / "broken")
+
+    def spoil(state: object) -> None:
+        if getattr(state, "step", 0) == 4:
+            broken.recommender.losses = lambda batch, offsets: torch.full(  # type: ignore[method-assign]
+                batch.targets.shape, math.nan
+            ).requires_grad_()
+
+    with pytest.raises(FloatingPointError, match="losses must be finite; got"):
+        broken.run(progress=spoil)
+    mended = broken.again()
+    assert course(mended.run()) == expected
+    assert same(mended.parameters(), whole.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_refused_before_it_spoils_the_parameters(tmp_path):
+    training = Training(tmp_path)
+    original = training.recommender.losses
+
+    def explode(batch, offsets=None):
+        # sqrt at zero: the loss is finite, its slope is not.
+        bias = training.recommender.projection.bias
+        return original(batch, offsets) + (bias - bias.detach()).pow(2).sum().sqrt()
+
+    training.recommender.losses = explode  # type: ignore[method-assign]
+    before = training.parameters()
+    with pytest.raises(FloatingPointError, match="gradient's norm must be finite; got nan at step 1"):
+        training.run()
+    assert same(training.parameters(), before)
+
+
+def test_a_validation_metric_that_is_not_finite_is_refused(tmp_path):
+    with pytest.raises(FloatingPointError, match="validation metric must be finite; got nan"):
+        Training(tmp_path).run(validate=lambda: math.nan)
+
+
+def test_progress_tells_epoch_step_and_best_value(tmp_path):
+    states = []
+    result = Training(tmp_path).run(progress=states.append)
+    assert [state.step for state in states] == list(range(1, result.n_steps + 1))
+    assert states[0].epoch == 1
+    assert states[0].best_value is None
+    assert states[-1].epoch == 2
+    assert states[-1].best_value == result.epochs[0].value
+    assert states[-1].step == states[-1].n_steps
+
+
+def test_logit_offsets_reach_the_losses(tmp_path):
+    plain, adjusted = Training(tmp_path / "plain"), Training(tmp_path / "adjusted")
+    plain.run()
+    adjusted.run(logit_offsets=torch.linspace(0, 3, N_ITEMS))
+    assert not same(plain.parameters(), adjusted.parameters())
+
+
+def test_gradients_are_scaled_down_to_the_limit(tmp_path):
+    norms = []
+    training = Training(tmp_path, config=replace(CONFIG, max_epochs=1, max_grad_norm=0.01))
+    step = training.optimizer.step
+
+    def watch():
+        grads = [p.grad for p in training.optimizer.parameters() if p.grad is not None]
+        norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
+        return step()
+
+    training.optimizer.step = watch  # type: ignore[method-assign]
+    training.run()
+    assert max(norms) <= 0.01 * (1 + 1e-4)  # clip_grad_norm_ divides by the norm plus 1e-6, in float32
+    assert max(norms) > 0.0099
+
+
+# Ten steps, two of them warm-up: 1/2, 1, then eight steps down from 1 to 1/8.
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        ("constant", [0.5] + [1] * 9),
+        ("cosine", [0.5, 1, *[(1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]]),
+    ],
+)
+def test_learning_rate_factors_worked_by_hand(schedule, expected):
+    config = TrainingConfig(warmup_share=0.2, schedule=schedule)
+    factors = [learning_rate_factor(step, 10, config) for step in range(10)]
+    assert factors == pytest.approx(expected, rel=1e-12)  # float64 cosines
+
+
+def test_the_rate_starts_at_its_peak_without_warm_up_and_is_never_zero():
+    for schedule in ("linear", "cosine", "constant"):
+        config = TrainingConfig(warmup_share=0, schedule=schedule)
+        assert learning_rate_factor(0, 7, config) == 1
+        assert learning_rate_factor(6, 7, config) > 0
+        assert learning_rate_factor(0, 1, config) == 1
+
+
+def test_the_optimizer_is_stepped_at_the_scheduled_rates(tmp_path):
+    rates = []
+    training = Training(tmp_path, config=replace(CONFIG, warmup_share=0.5))
+    n_steps = training.run(
+        progress=lambda state: rates.append(training.optimizer.param_groups[0]["lr"])
+    ).n_steps
+    assert rates[0] == pytest.approx(CONFIG.learning_rate / round(0.5 * n_steps))
+    assert max(rates) == CONFIG.learning_rate
+    assert rates[-1] < CONFIG.learning_rate / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("max_epochs", 0, "be >= 1"),
+        ("learning_rate", 0.0, "be > 0"),
+        ("learning_rate", math.inf, "be > 0"),
+        ("learning_rate", math.nan, "be > 0"),
+        ("weight_decay", -0.1, "be >= 0"),
+        ("warmup_share", 1.0, r"be a fraction in \[0, 1\)"),
+        ("schedule", "step", "be one of linear, cosine, constant"),
+        ("max_grad_norm", 0.0, "be > 0"),
+        ("positions_per_batch", 0, "be >= 1"),
+        ("patience", 0, "be >= 1"),
+        ("checkpoint_seconds", -1.0, "be >= 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name_and_value(name, value, rule):
+    with pytest.raises(ConfigError, match=f"training.{name} must {rule}; got {value!r}"):
+        TrainingConfig(**{name: value})
+
+
+def test_peak_memory_sees_what_was_let_go_again():
+    memory = PeakMemory(torch.device("cpu"))
+    before = memory.mib()
+    block = torch.ones(32 * 2**20)  # 128 MiB
+    del block
+    assert before > 0
+    # A part of the block may reuse pages that the process held already.
+    assert memory.mib() > before + 64
+
+
+def test_surroundings_are_plain_json_values_that_name_versions_and_machine():
+    import json
+
+    surroundings = describe_surroundings()
+    assert json.loads(json.dumps(surroundings)) == surroundings
+    assert surroundings["packages"]["torch"] == torch.__version__
+    assert surroundings["machine"]["n_threads"] == torch.get_num_threads()
+    assert {"created_at", "tailwise_version", "commit", "python", "command"} <= surroundings.keys()

@@ -14,6 +14,7 @@ from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommen
 from tailwise.recommenders._language_model import (
     add_adapters,
     choose_dtype,
+    hidden_width,
     load_language_model,
     resolve_language_model,
     token_scale,
@@ -122,7 +123,7 @@ def _assemble(
     language_model = load_language_model(
         folder, depth=backbone.depth, dtype=choose_dtype(backbone.dtype, device)
     )
-    width = int(language_model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    width = hidden_width(language_model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         recommender = ItemTokenRecommender(

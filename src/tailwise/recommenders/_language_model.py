@@ -21,6 +21,7 @@ __all__ = [
     "add_adapters",
     "choose_dtype",
     "fingerprint",
+    "hidden_width",
     "load_language_model",
     "resolve_language_model",
     "token_scale",
@@ -169,6 +170,11 @@ def load_language_model(folder: Path, *, depth: int | None, dtype: torch.dtype) 
     with quiet_transformers():
         model: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
     return model.requires_grad_(False)
+
+
+def hidden_width(backbone: nn.Module) -> int:
+    """Width of a loaded model's hidden states."""
+    return int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
 
 def token_scale(backbone: nn.Module) -> float:

@@ -15,6 +15,7 @@ from tailwise import assets
 from tailwise.recommenders._language_model import (
     choose_dtype,
     fingerprint,
+    hidden_width,
     load_language_model,
     quiet_transformers,
 )
@@ -59,12 +60,14 @@ def encode_titles(
     for chunk, file in zip(chunks, files, strict=True):
         if not file.is_file():
             encoder = encoder or _Encoder(model_folder, dtype, device)
-            vectors = []
+            vectors = torch.empty(len(chunk), encoder.width)
+            by_length = sorted(range(len(chunk)), key=lambda i: len(chunk[i]))  # little padding
             for begin in range(0, len(chunk), _BATCH):
-                vectors.append(encoder(chunk[begin : begin + _BATCH]))
+                rows = by_length[begin : begin + _BATCH]
+                vectors[rows] = encoder([chunk[i] for i in rows])
                 if progress:
-                    progress(done + min(begin + _BATCH, len(chunk)), len(titles))
-            _save_atomically({"encodings": torch.cat(vectors)}, file)
+                    progress(done + begin + len(rows), len(titles))
+            _save_atomically({"encodings": vectors}, file)
         done += len(chunk)
         if progress:
             progress(done, len(titles))
@@ -86,6 +89,7 @@ class _Encoder:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = load_language_model(folder, depth=None, dtype=dtype).to(device).eval()
         self._device = device
+        self.width = hidden_width(self._model)
         tokenizer = self._tokenizer
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
         self._start = next(token for token in starts if token is not None)

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,9 +55,7 @@ def test_windows_of_one_history_overlap_by_one_item():
             windows.append([*inputs[:n].tolist(), int(targets[n - 1])])
     windows.sort()
     assert len(windows) >= 4  # 34 targets, at most ten in each
-    assert all(
-        before[-1] == after[0] for before, after in zip(windows, windows[1:], strict=False)
-    )  # all of 0..34, the shared items twice
+    assert all(before[-1] == after[0] for before, after in pairwise(windows))
     assert (windows[0][0], windows[-1][-1]) == (0, 34)
 
 

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from tailwise.errors import ConfigError, DataError
+from tailwise.jobs import DataConfig, RunConfig
+from tailwise.jobs._run_folder import RunFolder, write_json
+
+CONFIG = RunConfig(DataConfig(name="ml-100k"))
+
+
+def test_a_new_or_empty_folder_becomes_the_runs(tmp_path):
+    for folder in (tmp_path, tmp_path / "new" / "deeper"):
+        RunFolder(folder).claim(CONFIG, resume=False)
+        assert RunFolder(folder).read_config() == CONFIG
+
+
+def test_a_folder_with_other_files_is_refused_and_stays_untouched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match=f"--out must be a new or empty folder.*; got '{tmp_path}'"):
+            RunFolder(tmp_path).claim(CONFIG, resume=resume)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ConfigError, match=f"--out must be a folder; got '{tmp_path}/out', which is a file"):
+        RunFolder(tmp_path / "out").claim(CONFIG, resume=False)
+
+
+def test_a_run_is_taken_up_only_on_request(tmp_path):
+    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    with pytest.raises(ConfigError, match=f"got '{tmp_path}', which holds a run. Pass --resume"):
+        RunFolder(tmp_path).claim(CONFIG, resume=False)
+    RunFolder(tmp_path).claim(CONFIG, resume=True)
+
+
+def test_resume_of_nothing_is_a_new_run(tmp_path):
+    RunFolder(tmp_path / "new").claim(CONFIG, resume=True)
+    assert RunFolder(tmp_path / "new").read_config() == CONFIG
+
+
+def test_resume_with_other_settings_is_refused_by_their_names(tmp_path):
+    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    other = RunConfig(DataConfig(name="ml-100k", test_share=0.2), seeds=(0, 1))
+    with pytest.raises(ConfigError, match=r"got other values of data\.test_share, seeds\."):
+        RunFolder(tmp_path).claim(other, resume=True)
+
+
+def test_a_process_killed_while_it_wrote_its_settings_is_no_obstacle(tmp_path):
+    (tmp_path / ".config.json.4711").write_text('{"data"')
+    RunFolder(tmp_path).claim(CONFIG, resume=True)
+    assert RunFolder(tmp_path).read_config() == CONFIG
+
+
+def test_a_folder_without_a_run_is_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match=f"run must be a folder .*; got '{tmp_path}'"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_a_result_is_done_when_its_record_is_there(tmp_path):
+    result = RunFolder(tmp_path).result("eisam", 3)
+    assert result.path == tmp_path / "eisam" / "seed-3"
+    assert RunFolder(tmp_path).result("item-knn").path == tmp_path / "item-knn"
+    assert not result.is_done()
+    result.write_record({"seed": 3})
+    assert result.is_done()
+    assert result.read_record() == {"seed": 3}
+
+
+def test_json_is_replaced_as_a_whole(tmp_path):
+    file = tmp_path / "a.json"
+    write_json({"café": 1}, file)
+    with pytest.raises(TypeError):
+        write_json({"café": object()}, file)
+    assert json.loads(file.read_text()) == {"café": 1}

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from tailwise.errors import ConfigError, DataError
-from tailwise.jobs import DataConfig, RunConfig
+from tailwise.jobs import DataConfig, RunConfig, VariantConfig
 from tailwise.jobs._run_folder import RunFolder, write_json
 
 CONFIG = RunConfig(DataConfig(name="ml-100k"))
@@ -43,9 +44,23 @@ def test_resume_of_nothing_is_a_new_run(tmp_path):
 
 def test_resume_with_other_settings_is_refused_by_their_names(tmp_path):
     RunFolder(tmp_path).claim(CONFIG, resume=False)
-    other = RunConfig(DataConfig(name="ml-100k", test_share=0.2), seeds=(0, 1))
+    other = RunConfig(DataConfig(name="ml-100k", test_share=0.2), seeds=(1, 2))
     with pytest.raises(ConfigError, match=r"got other values of data\.test_share, seeds\."):
         RunFolder(tmp_path).claim(other, resume=True)
+
+
+def test_a_run_may_grow_by_seeds_variants_and_references_but_not_shrink(tmp_path):
+    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    larger = replace(
+        CONFIG,
+        seeds=(0, 1),
+        variants=(*CONFIG.variants, VariantConfig("sam", optimizer="sam")),
+        references=("most-popular", "item-knn", "sasrec"),
+    )
+    RunFolder(tmp_path).claim(larger, resume=True)
+    assert RunFolder(tmp_path).read_config() == larger
+    with pytest.raises(ConfigError, match=r"other values of references, seeds, variants\."):
+        RunFolder(tmp_path).claim(CONFIG, resume=True)
 
 
 def test_a_process_killed_while_it_wrote_its_settings_is_no_obstacle(tmp_path):

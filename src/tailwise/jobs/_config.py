@@ -108,12 +108,17 @@ class SegmentConfig:
     Attributes:
         rule: Name of the rule.
         parameters: The rule's own; empty for its defaults.
+        window_days: Count only the last so many days of the training part, > 0; None counts
+            all of it. What was trained on but not in the window is tail, not cold.
     """
 
     rule: str = "head-share"
     parameters: dict[str, Any] = field(default_factory=dict)
+    window_days: float | None = None
 
     def __post_init__(self) -> None:
+        if self.window_days is not None and not self.window_days > 0:
+            raise ConfigError(f"segments.window_days must be > 0; got {self.window_days}.")
         # The rule itself judges its parameters, on a catalogue of a hundred items: before
         # hours of training rather than after.
         _one_of("segments.rule", self.rule, tuple(rule for rule in RULES if rule != "column"))

@@ -13,7 +13,7 @@ from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
 from tailwise.reports import SCHEMA_VERSION
-from tailwise.segments import Segments, concentration, segment_items
+from tailwise.segments import PopularityWindow, Segments, concentration, popularity, segment_items
 
 __all__ = ["measure_run"]
 
@@ -42,7 +42,7 @@ def measure_run(
     """
     data = load_run_data(folder.data)
     cut = segments or config.segments
-    items = segment_items(data.counts, cut.rule, **cut.parameters)
+    items = _segments(data, cut)
     results = _finished_results(folder, config)
     rankings = {name: [Rankings.load(r.rankings) for r in found] for name, found in results.items()}
     variants = [
@@ -57,6 +57,12 @@ def measure_run(
         "variants": variants,
         "comparisons": _compare(config, rankings, items),
     }
+
+
+def _segments(data: RunData, cut: SegmentConfig) -> Segments:
+    window = None if cut.window_days is None else PopularityWindow(last_days=cut.window_days)
+    counts = popularity(data.split.train, data.n_items, window=window)
+    return segment_items(counts, cut.rule, trained=data.counts > 0, window=window, **cut.parameters)
 
 
 def _finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[ResultFolder]]:

@@ -24,6 +24,8 @@ from tailwise.jobs._config_file import config_as_dict, config_from_dict
 
 __all__ = ["ResultFolder", "RunFolder", "write_json"]
 
+_GROWING = ("seeds", "variants", "references")
+
 
 def write_json(content: Any, file: Path) -> None:
     """Write JSON so that the file is either the old one or the new one."""
@@ -96,6 +98,8 @@ class RunFolder:
     def claim(self, config: RunConfig, *, resume: bool) -> None:
         """Make the folder this run's, or take up the run that is in it.
 
+        A run may grow when it is taken up: more seeds, variants and references, all else alike.
+
         Raises:
             ConfigError: the folder holds another run, or this one and ``resume`` is False.
         """
@@ -119,12 +123,16 @@ class RunFolder:
                 f"--out must be a new folder; got {str(self.path)!r}, which holds a run. "
                 "Pass --resume to go on with it."
             )
-        differing = sorted(_differences(json.loads(file.read_text()), settings))
+        earlier = json.loads(file.read_text())
+        grown = {name for name in _GROWING if all(entry in settings[name] for entry in earlier[name])}
+        differing = sorted(set(_differences(earlier, settings)) - grown)
         if differing:
             raise ConfigError(
                 f"settings must be those of the run in {str(self.path)!r} to resume it; got other values of "
-                f"{', '.join(differing)}. Repeat its command, or choose another folder."
+                f"{', '.join(differing)}. Repeat its command, or choose another folder. (Seeds, variants and "
+                "references may be added, not taken away.)"
             )
+        write_json(settings, file)
 
     def read_config(self) -> RunConfig:
         """Return the settings of the run in this folder.

@@ -115,15 +115,25 @@ import torch
 from pathlib import Path
 from tests_training_builders import Training
 torch.set_num_threads(1)
-method, *kills = sys.argv[1:]
+method, scratch, *kills = sys.argv[1:]
 Training(Path("nowhere"), method)  # imports what the children need
-for kill in kills:
-    folder, delay = kill.split("@")
+
+
+def sitting(folder):
     child = os.fork()
     if not child:
         Training(Path(folder), method).run()
         os._exit(0)
-    time.sleep(float(delay))
+    return child
+
+
+started = time.monotonic()
+os.waitpid(sitting(scratch), 0)
+whole_sitting = time.monotonic() - started
+for kill in kills:
+    folder, share = kill.split("@")
+    child = sitting(folder)
+    time.sleep(float(share) * whole_sitting)
     os.kill(child, signal.SIGKILL)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -138,10 +148,10 @@ def test_a_training_killed_at_random_moments_ends_bitwise_like_an_uninterrupted_
     (tmp_path / "tests_training_builders.py").write_text(builders)
     rng = random.Random(method)
     folders = [tmp_path / f"training-{i}" for i in range(4)]
-    # A sitting takes about a third of a second; most of these end within one.
-    kills = [f"{folder}@{rng.uniform(0.01, 0.2)}" for folder in folders for _ in range(6)]
+    # Shares of the time that a whole training takes.
+    kills = [f"{folder}@{rng.uniform(0.05, 0.6)}" for folder in folders for _ in range(6)]
     killer = subprocess.run(
-        [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, method, *kills],
+        [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, method, str(tmp_path / "timing"), *kills],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         check=True,
         capture_output=True,
@@ -153,7 +163,7 @@ def test_a_training_killed_at_random_moments_ends_bitwise_like_an_uninterrupted_
         assert course(resumed.run()) == course(result)
         assert same(resumed.parameters(), parameters)
     exits = killer.stdout.split()
-    assert exits.count("-9") >= 6, exits  # else nothing was tested: the children were too quick
+    assert exits.count("-9") >= len(folders), exits  # else the children were too quick to be killed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

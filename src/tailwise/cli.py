@@ -137,12 +137,15 @@ def list_command() -> None:
     """Show every data set and model, its licence, and whether it is in the cache."""
     from tailwise import assets
 
-    table = Table("name", "kind", "version", "size", "in cache", "licence")
+    table = Table("name", "kind", "version", "size", "in cache")
     for asset in assets.list_assets():
         size = sum(file.n_bytes for file in asset.files) / 1e6
         cached = "yes" if assets.is_fetched(asset.name) else "no"
-        table.add_row(asset.name, asset.kind, asset.version, f"{size:,.0f} MB", cached, asset.licence)
-    Console().print(table)
+        table.add_row(asset.name, asset.kind, asset.version, f"{size:,.0f} MB", cached)
+    console = Console()
+    console.print(table)
+    for asset in assets.list_assets():
+        console.print(f"{asset.name}: {asset.licence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @assets_app.command

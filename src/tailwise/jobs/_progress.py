@@ -63,7 +63,7 @@ class Narrator:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str) -> Iterator[TaskProgress]:

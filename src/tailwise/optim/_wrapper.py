@@ -16,7 +16,7 @@ LossFunction = Callable[[Tensor], Tensor]
 """Takes ``rows`` (int64 ``[n]``, positions in the batch) and returns their losses:
 ``[n]`` or ``[n, positions]``, one per target, differentiable."""
 
-_STATE_VERSION = 2
+_STATE_VERSION = 1
 
 
 class PerTargetOptimizer(Optimizer, ABC):

@@ -323,6 +323,6 @@ def test_equal_file_sets_of_two_sources_count_once():
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["ml-100k", "completejourney"])
-def test_data_sets_fetch_and_verify(name: str):
-    fetch(name, progress=False)
+def test_data_sets_fetch_and_verify(name: str, fetched):
+    fetched(name)
     assert verify(name).is_verified

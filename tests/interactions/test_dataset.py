@@ -223,7 +223,8 @@ def test_complete_journey_titles_are_brand_type_and_size(tmp_path: Path):
 
 
 @pytest.mark.realdata
-def test_movielens_100k_is_what_its_readme_says():
+def test_movielens_100k_is_what_its_readme_says(fetched):
+    fetched("ml-100k")
     dataset = load_dataset("ml-100k", progress=False)
     assert (dataset.n_users, dataset.n_items, dataset.n_interactions) == (943, 1682, 100_000)
     assert dataset.catalogue.titles()[0] == "Toy Story (1995)"
@@ -231,7 +232,8 @@ def test_movielens_100k_is_what_its_readme_says():
 
 
 @pytest.mark.realdata
-def test_global_time_on_movielens_leaves_about_90_users_as_its_recommendation_says():
+def test_global_time_on_movielens_leaves_about_90_users_as_its_recommendation_says(fetched):
+    fetched("ml-100k")
     split = split_by_time(load_dataset("ml-100k", progress=False))
     earlier = pl.concat([split.train, split.validation])["user_index"].unique()
     assert split.test["user_index"].unique().is_in(earlier.implode()).sum() == 90
@@ -239,7 +241,8 @@ def test_global_time_on_movielens_leaves_about_90_users_as_its_recommendation_sa
 
 
 @pytest.mark.realdata
-def test_complete_journey_loads_with_money_and_its_recommended_split():
+def test_complete_journey_loads_with_money_and_its_recommended_split(fetched):
+    fetched("completejourney")
     dataset = load_dataset("completejourney", progress=False)
     assert (dataset.n_users, dataset.n_items) == (2469, 92_331)
     assert {"quantity", "price", "revenue"} <= set(dataset.interactions.columns)

@@ -73,7 +73,7 @@ def sit(out: Path, arguments: list[str], kills: list[str]) -> list[int]:
         env=os.environ | {"TAILWISE_CACHE": str(out.parent / "cache")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     exits = [int(line) for line in finished.stdout.splitlines() if line.lstrip("-").isdigit()]

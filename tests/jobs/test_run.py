@@ -145,7 +145,7 @@ def test_a_run_with_nothing_finished_cannot_be_evaluated(config, tmp_path):
     from tailwise.jobs._run_folder import RunFolder
 
     RunFolder(tmp_path).claim(config, resume=False)
-    jobs._run.prepare_run_data(config.data, tmp_path / "data")
+    jobs._run.prepare_run_data(config.data, tmp_path / "data", print)
     with pytest.raises(DataError, match=f"run in '{tmp_path}' must have a finished variant; got none"):
         jobs.evaluate(tmp_path)
 
@@ -253,7 +253,7 @@ def test_columns_can_be_mapped_for_both_files_or_for_one(config, tiny_log, tmp_p
     )
     columns = {"user_id": "customer", "interactions.item_id": "sku"}
     data = replace(config.data, interactions=str(tmp_path / "log.csv"), columns=columns)
-    kept = jobs._run.prepare_run_data(data, tmp_path / "data")
+    kept = jobs._run.prepare_run_data(data, tmp_path / "data", print)
     assert (kept.n_items, kept.summary["n_users"]) == (40, 60)
 
 

@@ -97,8 +97,11 @@ class DataConfig:
 
     @property
     def title(self) -> str:
-        """What people read: the data set's or the file's name."""
-        return self.name or Path(self.interactions or "").stem
+        """What people read: the data set's or the file's name; the folder's for ``interactions.*``."""
+        if self.name is not None:
+            return self.name
+        path = Path(self.interactions or "").resolve()
+        return path.parent.name if path.stem == "interactions" else path.stem
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, quiet: bool = Fal
     choose_device(config.device)  # a clear error before any work
     folder = RunFolder(out)
     folder.claim(config, resume=resume)
-    data = prepare_run_data(config.data, folder.data)
+    data = prepare_run_data(config.data, folder.data, narrator.say)
     narrator.say(_data_line(data))
     for name in config.references:
         if name != "sasrec" and not folder.result(name).is_done():

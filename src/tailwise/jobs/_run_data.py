@@ -1,6 +1,7 @@
 """The data of a run: read and split once, kept in the run's folder, read back from there."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,15 @@ class RunData:
         return training_histories(self.split)[1]
 
 
-def prepare_run_data(config: DataConfig, folder: Path) -> RunData:
-    """Read, check and split the data of a run and keep the result in ``folder``; or take what is there."""
+def prepare_run_data(config: DataConfig, folder: Path, say: Callable[[str], None]) -> RunData:
+    """Read, check and split the data of a run and keep the result in ``folder``; or take what is there.
+
+    ``say`` is told what the checks removed, fixed or noticed.
+    """
     if (folder / "summary.json").is_file():
         return load_run_data(folder)
     dataset = _read(config)
+    say(str(dataset.checks))
     split = _split(dataset, config)
     folder.mkdir(parents=True, exist_ok=True)
     dataset.catalogue.items.write_parquet(folder / "catalogue.parquet")

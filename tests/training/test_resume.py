@@ -156,7 +156,7 @@ def test_a_training_killed_at_random_moments_ends_bitwise_like_an_uninterrupted_
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     for folder in folders:
         resumed = Training(folder, method)

@@ -26,8 +26,22 @@ def test_a_folder_with_other_files_is_refused_and_stays_untouched(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(ConfigError, match=f"--out must be a folder; got '{tmp_path}/out', which is a file"):
-        RunFolder(tmp_path / "out").claim(CONFIG, resume=False)
+    with (
+        pytest.raises(ConfigError, match=f"--out must be a folder; got '{tmp_path}/out', which is a file"),
+        RunFolder(tmp_path / "out").locked(),
+    ):
+        pass
+
+
+def test_a_folder_in_use_is_refused_until_it_is_let_go(tmp_path):
+    folder = RunFolder(tmp_path / "out")
+    with folder.locked():
+        folder.claim(CONFIG, resume=False)
+        refusal = pytest.raises(ConfigError, match=f"got '{tmp_path}/out', in which another process is at")
+        with refusal, RunFolder(tmp_path / "out").locked():
+            pass
+    with folder.locked():
+        folder.claim(CONFIG, resume=True)
 
 
 def test_a_run_is_taken_up_only_on_request(tmp_path):

@@ -57,3 +57,16 @@ def test_a_list_is_shorter_where_fewer_items_are_unseen():
 def test_a_list_length_outside_the_catalogue_is_refused(k):
     with pytest.raises(ValueError, match=rf"k must be in 1\.\.3, the size of the catalogue; got {k}"):
         recommend(MostPopular(np.array([5, 9, 2])), [[0]], k=k)
+
+
+def test_recommending_leaves_the_scores_of_the_recommender_alone():
+    kept = torch.tensor([[1.0, 2.0, 3.0]])
+
+    class Cached:
+        n_items = 3
+
+        def scores(self, histories):
+            return kept
+
+    assert recommend(Cached(), [[2]], k=2) == [[1, 0]]
+    assert kept.tolist() == [[1.0, 2.0, 3.0]]

@@ -39,14 +39,15 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, quiet: bool = Fal
     narrator = Narrator(quiet=quiet)
     choose_device(config.device)  # a clear error before any work
     folder = RunFolder(out)
-    folder.claim(config, resume=resume)
-    data = prepare_run_data(config.data, folder.data, narrator.say)
-    narrator.say(_data_line(data))
-    for name in config.references:
-        if name != "sasrec" and not folder.result(name).is_done():
-            measure_reference(name, config, data=data, folder=folder.result(name), narrator=narrator)
-    _train_all(config, folder, data, narrator)
-    return evaluate(out)
+    with folder.locked():
+        folder.claim(config, resume=resume)
+        data = prepare_run_data(config.data, folder.data, narrator.say)
+        narrator.say(_data_line(data))
+        for name in config.references:
+            if name != "sasrec" and not folder.result(name).is_done():
+                measure_reference(name, config, data=data, folder=folder.result(name), narrator=narrator)
+        _train_all(config, folder, data, narrator)
+        return evaluate(out)
 
 
 def _data_line(data: RunData) -> str:

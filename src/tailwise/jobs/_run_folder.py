@@ -14,6 +14,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tailwise.jobs._config_file import config_as_dict, config_from_dict
 
 __all__ = ["ResultFolder", "RunFolder", "write_json"]
 
+_LOCK = ".lock"
 _GROWING = ("seeds", "variants", "references")
 
 
@@ -95,6 +98,31 @@ class RunFolder:
         """Return the folder of a variant's seed, or of a reference."""
         return ResultFolder(self.path / name if seed is None else self.path / name / f"seed-{seed}")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder inside the block; a process that dies lets go of it.
+
+        Raises:
+            ConfigError: another process is at work in it.
+        """
+        from filelock import FileLock, Timeout
+
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--out must be a folder; got {str(self.path)!r}, which is a file.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / _LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"--out must be free; got {str(self.path)!r}, in which another process is at work. "
+                "Wait for it, or choose another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def claim(self, config: RunConfig, *, resume: bool) -> None:
         """Make the folder this run's, or take up the run that is in it.
 
@@ -106,11 +134,9 @@ class RunFolder:
         file = self.path / "config.json"
         settings = config_as_dict(config)
         if not file.is_file():
-            if self.path.exists() and not self.path.is_dir():
-                raise ConfigError(f"--out must be a folder; got {str(self.path)!r}, which is a file.")
             # A process killed while it wrote its settings leaves a part of them behind.
             if self.path.is_dir() and any(
-                not p.name.startswith(".config.json.") for p in self.path.iterdir()
+                not p.name.startswith((".config.json.", _LOCK)) for p in self.path.iterdir()
             ):
                 raise ConfigError(
                     f"--out must be a new or empty folder, or hold a run; got {str(self.path)!r}, "

@@ -105,7 +105,7 @@ def _train(
             ),
             folder=folder.training,
             seed=seed,
-            identity=_identity(config, training, variant, seed, data),
+            identity=_identity(recommender, config, training, variant, seed=seed, data=data),
             logit_offsets=offsets,
             progress=progress.step,
         )
@@ -188,12 +188,22 @@ def rank(
 
 
 def _identity(
-    config: RunConfig, training: TrainingConfig, variant: VariantConfig, seed: int, data: RunData
+    recommender: ItemTokenRecommender,
+    config: RunConfig,
+    training: TrainingConfig,
+    variant: VariantConfig,
+    *,
+    seed: int,
+    data: RunData,
 ) -> str:
     """Digest of all that decides a training's outcome; how often it is saved is not part of it."""
     content: dict[str, Any] = {
-        "model": config_as_dict(config.model),
-        "recommender": config_as_dict(config.recommender),
+        "recommender": recommender.recipe,
+        # Title encodings stand for the language model's content, which may change under its name.
+        "buffers": {
+            name: hashlib.sha256(buffer.cpu().numpy().tobytes()).hexdigest()
+            for name, buffer in recommender.item_vectors.named_buffers()
+        },
         "training": config_as_dict(replace(training, checkpoint_seconds=0)),
         "variant": config_as_dict(variant),
         "validation": [config.evaluation.validation_users, config.evaluation.seed],

@@ -52,7 +52,7 @@ def resolve_language_model(name: str) -> Path:
         folder = assets.fetch(name)
         gguf_files = sorted(folder.glob("*.gguf"))
         return _dequantised(gguf_files[0], name) if gguf_files else folder
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise ConfigError(
                 f"model must be a folder with a config.json; got {name!r}, which has none. "
@@ -116,7 +116,7 @@ def fingerprint(folder: Path) -> str:
     """SHA-256 over a model folder's configuration, tokenizer and weights, as 16 hex digits."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model"}:
+        if file.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}:
             digest.update(file.name.encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

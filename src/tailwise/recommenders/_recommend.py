@@ -34,7 +34,7 @@ def recommend(
     """
     if not 1 <= k <= recommender.n_items:
         raise ValueError(f"k must be in 1..{recommender.n_items}, the size of the catalogue; got {k}.")
-    scores = recommender.scores(histories)
+    scores = recommender.scores(histories).clone()  # ours to write into
     if exclude_seen:
         for row, history in enumerate(histories):
             scores[row, torch.as_tensor(np.asarray(history, dtype=np.int64))] = -torch.inf

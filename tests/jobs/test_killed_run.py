@@ -70,7 +70,8 @@ def sit(out: Path, arguments: list[str], kills: list[str]) -> list[int]:
     program = [sys.executable, "-W", "error", "-c", _SITTINGS]
     finished = subprocess.run(
         [*program, str(out.parent), str(len(kills)), *kills, *arguments, f"--out={out}"],
-        env=os.environ | {"TAILWISE_CACHE": str(out.parent / "cache")},
+        # One OpenMP thread everywhere: a forked child must not inherit a pool of threads that it lacks.
+        env=os.environ | {"TAILWISE_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=900,

@@ -109,6 +109,7 @@ class RunFolder:
 
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out must be a folder; got {str(self.path)!r}, which is a file.")
+        is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK, blocking=False)
         try:
@@ -121,6 +122,9 @@ class RunFolder:
         try:
             yield
         finally:
+            if is_new and [p.name for p in self.path.iterdir()] == [_LOCK]:  # refused: nothing was begun
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
             lock.release()
 
     def claim(self, config: RunConfig, *, resume: bool) -> None:

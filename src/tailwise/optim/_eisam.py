@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tailwise.optim._perturbing import PerturbingOptimizer
 from tailwise.optim._randomness import RandomState
-from tailwise.optim._sam import check_perturbable, check_rho, perturbable_parameters
 from tailwise.optim._wrapper import (
     LossFunction,
-    PerTargetOptimizer,
     all_rows,
     checked_losses,
     direction_norm,
@@ -25,7 +24,7 @@ __all__ = ["EISAM"]
 ESTIMATORS = ("exact",)
 
 
-class EISAM(PerTargetOptimizer):
+class EISAM(PerturbingOptimizer):
     """Flatten the loss strongly around rare items and lightly around popular ones.
 
     For target j of item i(j), with item weight w and strength λ, let ``c_j = λ·w_{i(j)}``::
@@ -84,7 +83,6 @@ class EISAM(PerTargetOptimizer):
         short_circuit: bool = True,
         **base_arguments: Any,
     ) -> None:
-        check_rho(rho)
         if not math.isfinite(strength) or not 0 <= strength <= 1:
             raise ValueError(f"strength must be in [0, 1]; got {strength}.")
         if estimator not in ESTIMATORS:
@@ -100,15 +98,10 @@ class EISAM(PerTargetOptimizer):
                 f"to {item_weights.max().item()}. Use item_weights(counts)."
             )
         self.item_weights = item_weights.detach()
-        self.rho = rho
         self.strength = strength
         self.estimator = estimator
         self.short_circuit = short_circuit
-        super().__init__(params, base_optimizer, **base_arguments)
-
-    def _check_group(self, group: dict[str, Any]) -> None:
-        super()._check_group(group)
-        check_perturbable(group)
+        super().__init__(params, base_optimizer, rho=rho, **base_arguments)
 
     def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
         """Set ``.grad`` to G; see the base class for the arguments, return value and errors."""
@@ -131,7 +124,7 @@ class EISAM(PerTargetOptimizer):
         c = self._target_strengths(items)
         if self.short_circuit and not bool((c > 0).any()):
             return self._mean_loss_gradient(loss_fn, items)
-        moved = perturbable_parameters(self)
+        moved = self._parameters_to_move()
         random_state = RandomState(items.device)
         losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
         c = c.to(losses.dtype)

@@ -37,8 +37,10 @@ def test_code_on_the_pages_about_metrics_runs(page):
     # a page may add to the registries: put them back
     before = dict(METRICS), dict(USER_MEANS)
     namespace = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert blocks  # a page that lost its code must not pass
     try:
-        for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        for block in blocks:
             exec(compile(block, page, "exec"), namespace)
     finally:
         for registry, original in zip((METRICS, USER_MEANS), before, strict=True):

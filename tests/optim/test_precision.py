@@ -103,7 +103,9 @@ def test_a_model_cast_to_low_precision_after_construction_is_refused_at_the_next
 
 def test_frozen_low_precision_parameters_are_accepted(perturbing):
     frozen = nn.Parameter(torch.ones(2, dtype=torch.bfloat16), requires_grad=False)
-    make(perturbing, [nn.Parameter(torch.ones(2)), frozen])
+    theta = nn.Parameter(torch.ones(2))
+    optimizer = make(perturbing, [theta, frozen])
+    assert [p is theta for p in optimizer.parameters(perturbed_only=True)] == [True]
 
 
 def test_excluded_low_precision_parameters_are_trained_and_never_perturbed(perturbing):

@@ -128,7 +128,9 @@ def test_only_references_render(make: Make) -> None:
     metrics = make()
     metrics["variants"] = metrics["variants"][:2]
     metrics["comparisons"] = []
-    check_offline(render_report(metrics))
+    text = render_report(metrics)
+    check_offline(text)
+    assert all(variant["label"] in Page(text).text for variant in metrics["variants"])
 
 
 def test_nulls_and_empty_lists_render(make: Make) -> None:

@@ -40,7 +40,7 @@ class BackboneConfig:
     Attributes:
         model: Registered asset, folder, or hub id.
         depth: Layers kept, counted from the input; None keeps all. Four layers of
-            SmolLM2-135M train seven times faster than thirty.
+            SmolLM2-135M train nearly twice as fast as eight.
         lora_rank: Rank of the adapters beside every linear layer, >= 1.
         dtype: Of the frozen weights: ``auto``, ``float32`` or ``bfloat16``.
     """

@@ -20,8 +20,8 @@ class ItemTokenConfig:
     """How items become tokens and hidden states become scores.
 
     Attributes:
-        max_length: Most recent items of a history that are read, in 1..10,000. 100 covers
-            nine in ten users of the usual data sets.
+        max_length: Most recent items of a history that are read, in 1..10,000. Time grows
+            with it.
         dropout: Share of the entries of an input token that are dropped in training, in
             [0, 1). Against over-fitting of per-item rows.
         id_residual: Give every item a free vector beside its title's. Off, the titles alone

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 # whole process, at a hundredth of the cost of starting one. Each kill is `pattern` (as soon
 # as such a file is there) or a number (of seconds). "end" lets the last one finish.
 _SITTINGS = """
-import glob, os, signal, sys, time
+import glob, os, signal, sys, time, traceback
 import altair, implicit.nearest_neighbours, peft, polars, torch, transformers, vl_convert
 import tailwise.jobs
 from tailwise import cli
@@ -29,11 +29,16 @@ for kill in kills:
     child = os.fork()
     if not child:
         status = 1
+        # A forked child makes torch's thread pool anew at its first use, and two threads at once may
+        # both try (transformers loads with several): one of them finds no pool. So here, alone.
+        torch.set_num_threads(1)
         try:
             cli.main(arguments)
             status = 0
         except SystemExit as end:
             status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)

@@ -105,7 +105,7 @@ def test_frozen_low_precision_parameters_are_accepted(perturbing):
     frozen = nn.Parameter(torch.ones(2, dtype=torch.bfloat16), requires_grad=False)
     theta = nn.Parameter(torch.ones(2))
     optimizer = make(perturbing, [theta, frozen])
-    assert [p is theta for p in optimizer.parameters(perturbed_only=True)] == [True]
+    assert [p is theta for p in optimizer.perturbed_parameters()] == [True]
 
 
 def test_excluded_low_precision_parameters_are_trained_and_never_perturbed(perturbing):

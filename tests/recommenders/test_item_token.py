@@ -197,16 +197,16 @@ def test_the_backbone_is_frozen_and_every_linear_layer_has_an_adapter(recommende
     assert sum("lora_" in name for name in trainable) == 2 * 7 * 2
 
 
-def test_groups_hold_every_trainable_parameter_once_and_exempt_item_vectors(recommender):
+def test_groups_hold_every_trainable_parameter_once_and_mark_item_vectors(recommender):
     groups = recommender.parameter_groups(1e-3, weight_decay=0.1)
-    grouped = [id(p) for group in groups for p in group["params"]]
+    grouped = [id(p) for group in groups for _, p in group["params"]]
     trainable = [id(p) for p in recommender.parameters() if p.requires_grad]
     assert sorted(grouped) == sorted(trainable)
-    (exempt,) = [group for group in groups if not group["perturb"]]
-    assert exempt["params"] == [recommender.item_vectors.residual.weight]
+    (per_item,) = [group for group in groups if group.get("per_item")]
+    assert per_item["params"] == [("item_vectors.residual.weight", recommender.item_vectors.residual.weight)]
     assert {group["lr"] for group in groups} == {1e-3}
     for group in groups:  # scalars and biases do not decay
-        for p in group["params"]:
+        for _, p in group["params"]:
             assert group["weight_decay"] == (0.1 if p.ndim >= 2 else 0.0)
 
 

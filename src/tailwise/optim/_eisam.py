@@ -1,27 +1,22 @@
 """Efficient item-wise sharpness-aware minimisation."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tailwise.optim._perturbing import PerturbingOptimizer
+from tailwise.optim._diagnostics import Diagnostics, cosine, realised_norm
+from tailwise.optim._perturbing import PerturbingOptimizer, dense
 from tailwise.optim._randomness import RandomState
-from tailwise.optim._wrapper import (
-    LossFunction,
-    all_rows,
-    checked_losses,
-    direction_norm,
-    perturbation_scale,
-    perturbed,
-)
+from tailwise.optim._row_draw import ROW_WEIGHTS, row_probabilities, systematic_draw, target_factors
+from tailwise.optim._wrapper import LossFunction, all_rows, check_targets, checked_losses, perturbed
 
-__all__ = ["EISAM"]
+__all__ = ["EISAM", "ESTIMATORS"]
 
-ESTIMATORS = ("exact",)
+ESTIMATORS = ("exact", "single-pass", "every-k")
 
 
 class EISAM(PerturbingOptimizer):
@@ -39,23 +34,41 @@ class EISAM(PerturbingOptimizer):
     This is our reconstruction of EISAM (arXiv:2603.12752) from its abstract and its
     nearest public relatives; the paper's own formulas and code are not public.
 
-    The estimator ``exact`` takes both weighted gradients at θ from one graph, then
-    evaluates once more the rows that hold a target with c > 0: at most two forwards and
-    three backwards. Where the loss function draws random numbers (dropout), the second
-    evaluation repeats them; masks depend on the shape of the whole batch, so in that
-    case all rows are evaluated again.
+    ============== =======================================================================
+    ``exact``      Both weighted gradients at θ from one graph, then a second evaluation of
+                   the rows that hold a target with c > 0: at most 2 forwards, 3 backwards.
+                   Where the loss function draws random numbers (dropout), the second
+                   evaluation repeats them; masks depend on the shape of the whole batch,
+                   so in that case all rows are evaluated again.
+    ``single-pass`` Each row is evaluated once, at θ+ε or at θ, drawn at random; factors on
+                   its targets make the expectation G (``row_weights``). ε follows an
+                   exponential average of the drawn rows' gradients of recent steps. 1
+                   forward, 1 backward.
+    ``every-k``    ``exact`` every ``every`` steps; between, ``single-pass`` along the last
+                   exact direction.
+    ============== =======================================================================
+
+    The loss returned by ``single-pass``, and between exact steps, is that of each row where
+    it was evaluated, not at θ alone.
 
     Args:
-        params: As for ``torch.optim.Optimizer``. A group may say ``"perturb": False``:
-            trained, but not perturbed (per-item embedding rows, say).
+        params: As for ``torch.optim.Optimizer``; groups may say ``"perturb": False`` or
+            ``"per_item": True``, see ``perturb`` of :class:`PerturbingOptimizer`.
         base_optimizer: Class of the base optimizer, e.g. ``torch.optim.AdamW``.
         item_weights: ``[n_items]`` floating, each in [0, 1]; see :func:`item_weights`.
         rho: Radius ρ of the perturbation, in the units of the parameters, >= 0.
         strength: λ in [0, 1]; the share of the objective that the rarest items move to θ+ε.
-        estimator: ``"exact"``.
+        estimator: ``"exact"``, ``"single-pass"`` or ``"every-k"``.
+        row_weights: Without ``exact``. ``"unbiased"`` has expectation G. ``"unit"`` draws a row with
+            the mean c of its targets and leaves their losses alone: no variance from factors,
+            unbiased for rows of one target, and item-wise only row by row for the others.
+        direction_decay: Of the average behind ε in ``single-pass``, in [0, 1); 0 is the last step's.
+        every: k of ``every-k``, >= 1; 1 is ``exact``.
+        seed: Of the draw of rows; None takes torch's own seed at construction.
         short_circuit: Skip everything when ``rho`` or ``strength`` is 0, or every c of the
             batch. Turn it off only to check the identities.
-        **base_arguments: Handed to ``base_optimizer`` (``lr=...``).
+        **arguments: As for :class:`PerturbingOptimizer` (``adaptive``, ``relative``,
+            ``perturb``, ``rho_schedule``, ``start_step``), and those of ``base_optimizer`` (``lr=...``).
 
     Raises:
         ValueError: an argument is out of range, or a perturbed parameter is in less than
@@ -80,13 +93,25 @@ class EISAM(PerturbingOptimizer):
         rho: float,
         strength: float = 1.0,
         estimator: str = "exact",
+        row_weights: str = "unbiased",
+        direction_decay: float = 0.9,
+        every: int = 5,
+        seed: int | None = None,
         short_circuit: bool = True,
-        **base_arguments: Any,
+        **arguments: Any,
     ) -> None:
         if not math.isfinite(strength) or not 0 <= strength <= 1:
             raise ValueError(f"strength must be in [0, 1]; got {strength}.")
-        if estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}.")
+        for name, value, allowed in (
+            ("estimator", estimator, ESTIMATORS),
+            ("row_weights", row_weights, ROW_WEIGHTS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+        if not 0 <= direction_decay < 1:
+            raise ValueError(f"direction_decay must be in [0, 1); got {direction_decay}.")
+        if every < 1:
+            raise ValueError(f"every must be >= 1; got {every}.")
         if item_weights.ndim != 1 or not item_weights.is_floating_point():
             raise ValueError(
                 "item_weights must be a floating vector [n_items]; got "
@@ -100,14 +125,33 @@ class EISAM(PerturbingOptimizer):
         self.item_weights = item_weights.detach()
         self.strength = strength
         self.estimator = estimator
+        self.row_weights = row_weights
+        self.direction_decay = direction_decay
+        self.every = every
+        self.seed = torch.initial_seed() if seed is None else seed
         self.short_circuit = short_circuit
-        super().__init__(params, base_optimizer, rho=rho, **base_arguments)
+        self._kept_direction: list[Tensor] | None = (
+            None  # g_w of earlier steps, one tensor per moved parameter
+        )
+        super().__init__(params, base_optimizer, rho=rho, **arguments)
 
-    def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        """Set ``.grad`` to G; see the base class for the arguments, return value and errors."""
-        if self.short_circuit and (self.rho == 0 or self.strength == 0):
+    def _is_plain(self) -> bool:
+        return self.short_circuit and (self.current_rho == 0 or self.strength == 0)
+
+    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+        c = self._target_strengths(items)
+        check_targets(items)
+        if self.short_circuit and not bool((c > 0).any()):
             return self._mean_loss_gradient(loss_fn, items)
-        return self._exact(loss_fn, items)
+        return (
+            self._exact(loss_fn, items, c) if self._is_exact_now() else self._single_pass(loss_fn, items, c)
+        )
+
+    def _is_exact_now(self) -> bool:
+        """Whether the next step takes the direction from its own batch."""
+        if self.estimator == "every-k":
+            return self.n_steps % self.every == 0 or self._kept_direction is None
+        return self.estimator == "exact"
 
     def _target_strengths(self, items: Tensor) -> Tensor:
         """c_j of every target, in the shape of ``items``; zero where there is no target."""
@@ -120,10 +164,9 @@ class EISAM(PerturbingOptimizer):
         c = self.strength * self.item_weights[items.clamp_min(0)]
         return torch.where(items >= 0, c, torch.zeros_like(c))
 
-    def _exact(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        c = self._target_strengths(items)
-        if self.short_circuit and not bool((c > 0).any()):
-            return self._mean_loss_gradient(loss_fn, items)
+    # Estimators
+
+    def _exact(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
         moved = self._parameters_to_move()
         random_state = RandomState(items.device)
         losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
@@ -138,7 +181,7 @@ class EISAM(PerturbingOptimizer):
             allow_unused=True,
             materialize_grads=True,
         )
-        scale = perturbation_scale(self.rho, direction_norm(g_w))
+        direction, scale = self._perturbation(g_w, moved)
         self.zero_grad(set_to_none=True)
         if not all_at_theta_plus_eps:
             torch.autograd.backward(((1 - c) * losses).sum() / n_targets)
@@ -147,19 +190,121 @@ class EISAM(PerturbingOptimizer):
         rows = all_rows(items)
         if not random_state.has_changed():
             rows = rows[(c > 0).reshape(len(c), -1).any(dim=1)]
-        if len(rows) == 0:
-            return loss
-        with perturbed(moved, list(g_w), scale), random_state.replayed():
-            losses_there, _ = checked_losses(loss_fn, rows, items)
-            torch.autograd.backward((c[rows] * losses_there).sum() / n_targets)  # adds to the first sum
+        if len(rows) > 0:
+            with perturbed(moved, direction, scale), random_state.replayed():
+                losses_there, _ = checked_losses(loss_fn, rows, items)
+                torch.autograd.backward((c[rows] * losses_there).sum() / n_targets)  # adds to the first sum
+        if self.estimator == "every-k":
+            self._kept_direction = [dense(g) for g in g_w]
         return loss
+
+    def _single_pass(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
+        moved = self._parameters_to_move()
+        is_drawn, factors = self._draw_rows(items, c)
+        has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
+        kept = self._kept_direction
+        # No direction is known before the first rows were drawn: ε = 0, and the expectation is plain training.
+        direction, scale = ([], 0.0) if kept is None else self._perturbation(kept, moved)
+        self.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=items.device)
+
+        def add_gradient_of(rows: Tensor) -> None:
+            nonlocal loss
+            losses, n_targets = checked_losses(loss_fn, rows, items)
+            torch.autograd.backward((factors[rows].to(losses.dtype) * losses).sum() / n_targets)
+            loss = loss + losses.detach().sum() / n_targets
+
+        there = (is_drawn & has_target).nonzero().squeeze(1)
+        here = (~is_drawn & has_target).nonzero().squeeze(1)
+        if len(there) > 0:
+            with perturbed(moved if direction else [], direction, scale):
+                add_gradient_of(there)
+            if self.estimator == "single-pass":
+                kept = self._averaged(kept, moved)
+        if len(here) > 0:
+            add_gradient_of(here)  # adds to the drawn rows'
+        self._kept_direction = kept
+        return loss
+
+    def _draw_rows(self, items: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of this step's draw, and what their targets' losses are multiplied by."""
+        # A function of seed and step, so that a resumed run draws the same rows.
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.n_steps) % 2**63)
+        uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
+        q = row_probabilities(c, items >= 0, row_weights=self.row_weights)
+        is_drawn = systematic_draw(q, uniform)
+        return is_drawn, target_factors(c, q, is_drawn, row_weights=self.row_weights)
+
+    def _averaged(self, kept: Sequence[Tensor] | None, moved: Sequence[Tensor]) -> list[Tensor]:
+        """The average with what the drawn rows' backward has just left in ``.grad``."""
+        seen = [torch.zeros_like(p) if p.grad is None else dense(p.grad).detach() for p in moved]
+        if kept is None:
+            return [g.clone() for g in seen]
+        return list(torch._foreach_lerp(list(kept), seen, 1 - self.direction_decay))
+
+    # Diagnostics
+
+    def diagnose(self, loss_fn: LossFunction, items: Tensor) -> Diagnostics:
+        """Compare this batch's perturbation with the exact one, for a forward and a backward; change nothing.
+
+        Args:
+            loss_fn: As for :meth:`compute_gradient`.
+            items: As for :meth:`compute_gradient`.
+
+        Returns:
+            What the next step on this batch would do.
+        """
+        c = self._target_strengths(items)
+        moved = self._parameters_to_move()
+        with torch.enable_grad(), RandomState(items.device).replayed():
+            losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
+            objective = (c.to(losses.dtype) * losses).sum() / n_targets
+            g_w = list(torch.autograd.grad(objective, moved, allow_unused=True, materialize_grads=True))
+        is_exact = self._is_exact_now()
+        direction = g_w if is_exact else self._kept_direction
+        ours = self._perturbation(direction, moved) if direction is not None else ([], 0.0)
+        exact, _ = self._perturbation(g_w, moved)
+        is_per_item = [
+            group["per_item"] for group in self.param_groups for moves in self._moves(group) if moves
+        ]
+
+        def agreement(*, per_item: bool) -> float | None:
+            chosen = [i for i in range(len(moved)) if is_per_item[i] == per_item]
+            return cosine([ours[0][i] for i in chosen], [exact[i] for i in chosen]) if ours[0] else None
+
+        if is_exact:
+            is_drawn = (c > 0).reshape(len(c), -1).any(dim=1)
+            factors = torch.ones_like(c)
+        else:
+            is_drawn, factors = self._draw_rows(items, c)
+        has_target = items >= 0
+        used = factors[has_target]
+        rows_with_target = has_target.reshape(len(items), -1).any(dim=1)
+        return Diagnostics(
+            cosine_shared=agreement(per_item=False),
+            cosine_per_item=agreement(per_item=True),
+            radius=self._radius(moved),
+            realised_norm=realised_norm(moved, *ours) if ours[0] else 0.0,
+            share_of_rows_perturbed=float(is_drawn[rows_with_target].float().mean()),
+            smallest_factor=float(used.min()),
+            largest_factor=float(used.max()),
+        )
+
+    # State
 
     def _own_state(self) -> dict[str, Any]:
         return {
-            "rho": self.rho,
+            **super()._own_state(),
             "strength": self.strength,
             "estimator": self.estimator,
+            "row_weights": self.row_weights,
+            "direction_decay": self.direction_decay,
+            "every": self.every,
+            "seed": self.seed,
             "item_weights": self.item_weights.clone(),
+            "kept_direction": None
+            if self._kept_direction is None
+            else [d.clone() for d in self._kept_direction],
         }
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
@@ -173,5 +318,15 @@ class EISAM(PerturbingOptimizer):
             raise ValueError(
                 f"state_dict must be of estimator {self.estimator!r}; got {state['estimator']!r}."
             )
+        kept = state["kept_direction"]
+        moved = self.perturbed_parameters()
+        if kept is not None and [d.shape for d in kept] != [p.shape for p in moved]:
+            raise ValueError(
+                f"state_dict must hold a direction of {len(moved)} tensors, shaped like what is perturbed; got "
+                f"{len(kept)}. The checkpoint perturbs other parameters."
+            )
+        super()._load_own_state(state)
         self.item_weights = saved.to(self.item_weights.device)
-        self.rho, self.strength = state["rho"], state["strength"]
+        self._kept_direction = None if kept is None else [d.to(p) for d, p in zip(kept, moved, strict=True)]
+        for name in ("strength", "row_weights", "direction_decay", "every", "seed"):
+            setattr(self, name, state[name])

@@ -16,7 +16,7 @@ LossFunction = Callable[[Tensor], Tensor]
 """Takes ``rows`` (int64 ``[n]``, positions in the batch) and returns their losses:
 ``[n]`` or ``[n, positions]``, one per target, differentiable."""
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class PerTargetOptimizer(Optimizer, ABC):
@@ -28,8 +28,10 @@ class PerTargetOptimizer(Optimizer, ABC):
     :meth:`compute_gradient` followed by :meth:`step` without arguments.
 
     Args:
-        params: Parameters or parameter groups, as for any ``torch.optim.Optimizer``. A
-            group may say ``"perturb": False``: trained, but never perturbed.
+        params: Parameters, named parameters or parameter groups, as for any
+            ``torch.optim.Optimizer``. A group may say ``"perturb": False``: trained, but never
+            perturbed; and ``"per_item": True``: rows of single items, such as embeddings,
+            which methods that perturb leave alone unless told otherwise.
         base_optimizer: The class that turns the gradient into an update.
         **base_arguments: Handed to ``base_optimizer``.
     """
@@ -47,6 +49,7 @@ class PerTargetOptimizer(Optimizer, ABC):
 
     def _check_group(self, group: dict[str, Any]) -> None:
         group.setdefault("perturb", True)
+        group.setdefault("per_item", False)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters to train, as for any optimizer; ``"perturb": False`` exempts them."""
@@ -78,7 +81,8 @@ class PerTargetOptimizer(Optimizer, ABC):
                 there is no target.
 
         Returns:
-            Scalar, detached: the mean loss over the targets, at the unperturbed parameters.
+            Scalar, detached: the mean loss over the targets, at the unperturbed parameters;
+            a method that evaluates a row elsewhere only says so, and means that.
 
         Raises:
             ValueError: the losses do not have the shape of ``items``, or there is no target.
@@ -108,15 +112,9 @@ class PerTargetOptimizer(Optimizer, ABC):
         self.base.step()
         return loss
 
-    def parameters(self, *, perturbed_only: bool = False) -> list[Tensor]:
-        """Return the trainable parameters in group order, or only those that may be perturbed."""
-        return [
-            p
-            for group in self.param_groups
-            if group["perturb"] or not perturbed_only
-            for p in group["params"]
-            if p.requires_grad
-        ]
+    def parameters(self) -> list[Tensor]:
+        """Return the trainable parameters in group order."""
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
     def _mean_loss_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
         """The base optimizer's own gradient: one forward, one backward."""
@@ -165,6 +163,11 @@ class PerTargetOptimizer(Optimizer, ABC):
             raise ValueError(
                 f"state_dict must be of base optimizer {type(self.base).__name__}; got {own['base']}."
             )
+        expected = {"version", "method", "base", "shapes", *self._own_state()}
+        if own.keys() != expected:
+            raise ValueError(
+                f"state_dict must hold {sorted(expected)} under 'tailwise'; got {sorted(own)}. It is damaged."
+            )
         base_state = {key: value for key, value in state_dict.items() if key != "tailwise"}
         self._check_shapes(base_state, own["shapes"])
         self._load_own_state(own)
@@ -192,15 +195,20 @@ def all_rows(items: Tensor) -> Tensor:
     return torch.arange(items.shape[0], device=items.device)
 
 
+def check_targets(items: Tensor) -> None:
+    """Refuse a batch without any target."""
+    if not bool((items >= 0).any()):
+        raise ValueError("items must name a target in at least one place; got -1 everywhere.")
+
+
 def checked_losses(loss_fn: LossFunction, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Evaluate ``rows``; return losses with zeros where there is no target, and the number of targets.
 
     The number is the whole batch's, so that losses of a part of the rows stay on the same scale.
     """
+    check_targets(items)
     has_target = items >= 0
     n_targets = has_target.sum()
-    if not bool(n_targets > 0):
-        raise ValueError("items must name a target in at least one place; got -1 everywhere.")
     losses = loss_fn(rows)
     part = has_target[rows]
     if losses.shape != part.shape:

@@ -205,18 +205,18 @@ class ItemTokenRecommender(nn.Module):
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Return groups for an optimizer.
+        """Return groups of named parameters for an optimizer.
 
-        Shared parameters (adapters, projection) may be perturbed and decay; scalars and
-        biases do not decay; free per-item vectors are trained but not perturbed.
+        Shared parameters (adapters, projection) decay; scalars and biases do not; free per-item
+        vectors are marked ``"per_item"``: trained, and perturbed only on request.
         """
         named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        per_item = [p for n, p in named if n.startswith("item_vectors.residual")]
-        matrices = [p for n, p in named if p.ndim >= 2 and not n.startswith("item_vectors.residual")]
-        small = [p for _, p in named if p.ndim < 2]
+        per_item = [(n, p) for n, p in named if n.startswith("item_vectors.residual")]
+        matrices = [(n, p) for n, p in named if p.ndim >= 2 and not n.startswith("item_vectors.residual")]
+        small = [(n, p) for n, p in named if p.ndim < 2]
         groups = [
-            {"params": matrices, "weight_decay": weight_decay, "perturb": True},
-            {"params": small, "weight_decay": 0.0, "perturb": True},
-            {"params": per_item, "weight_decay": weight_decay, "perturb": False},
+            {"params": matrices, "weight_decay": weight_decay},
+            {"params": small, "weight_decay": 0.0},
+            {"params": per_item, "weight_decay": weight_decay, "per_item": True},
         ]
         return [{**g, "lr": learning_rate} for g in groups if g["params"]]

@@ -50,5 +50,5 @@ class TrainableRecommender(Recommender, Protocol):
         ...
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return groups for an optimizer: shared parameters, and per-item ones with ``perturb`` False."""
+        """Return groups of named parameters for an optimizer; free per-item rows say ``"per_item": True``."""
         ...

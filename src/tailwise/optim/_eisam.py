@@ -203,7 +203,7 @@ class EISAM(PerturbingOptimizer):
         is_drawn, factors = self._draw_rows(items, c)
         has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
         kept = self._kept_direction
-        # No direction is known before the first rows were drawn: ε = 0, and the expectation is plain training.
+        # No direction is known before rows were drawn for the first time: then ε = 0.
         direction, scale = ([], 0.0) if kept is None else self._perturbation(kept, moved)
         self.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=items.device)
@@ -322,8 +322,8 @@ class EISAM(PerturbingOptimizer):
         moved = self.perturbed_parameters()
         if kept is not None and [d.shape for d in kept] != [p.shape for p in moved]:
             raise ValueError(
-                f"state_dict must hold a direction of {len(moved)} tensors, shaped like what is perturbed; got "
-                f"{len(kept)}. The checkpoint perturbs other parameters."
+                f"state_dict must hold a direction of {len(moved)} tensors, shaped like what is perturbed; "
+                f"got {len(kept)}. The checkpoint perturbs other parameters."
             )
         super()._load_own_state(state)
         self.item_weights = saved.to(self.item_weights.device)

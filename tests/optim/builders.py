@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailwise.optim import EISAM, ERM, SAM
+from tailwise.optim import ASAM, EISAM, ERM, SAM, FocalSAM, GroupSAM, ImbSAM, LookSAM, MomentumSAM
 
 N_ITEMS = 7
 N_FEATURES = 5
@@ -12,6 +12,9 @@ N_FEATURES = 5
 # Two rows have no target at all or paddings only in part; item 6 never occurs.
 ITEMS = torch.tensor([[0, 1, -1], [2, 2, 3], [-1, -1, 0], [4, -1, 5], [-1, -1, -1], [0, 0, 0]])
 ITEM_WEIGHTS = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.9, 1.0, 1.0])
+TAIL_ITEMS = torch.tensor([False, False, True, True, True, True, True])
+COUNTS = torch.tensor([40, 30, 12, 8, 6, 4, 0])
+ITEM_GROUPS = torch.tensor([0, 1, 1, 2, 2, 3, 3])
 
 
 class TinyRecommender(nn.Module):
@@ -75,16 +78,23 @@ class Counted:
         return Passage.apply(self.loss_fn(rows))
 
 
+SETTINGS = {
+    "ERM": (ERM, {}),
+    "EISAM": (EISAM, {"item_weights": ITEM_WEIGHTS, "rho": 0.3, "strength": 0.8}),
+    "SAM": (SAM, {"rho": 0.3}),
+    "ASAM": (ASAM, {"rho": 0.3, "eta": 0.05}),
+    "ImbSAM": (ImbSAM, {"tail_items": TAIL_ITEMS, "rho": 0.3}),
+    "FocalSAM": (FocalSAM, {"counts": COUNTS, "gamma": 2.0, "rho": 0.3, "strength": 1.2}),
+    "GroupSAM": (GroupSAM, {"item_groups": ITEM_GROUPS, "rhos": (0.0, 0.5, 1.0, 1.5), "rho": 0.3}),
+    "LookSAM": (LookSAM, {"rho": 0.3, "every": 3, "alpha": 0.7}),
+    "MomentumSAM": (MomentumSAM, {"rho": 0.3}),
+}
+
+
 def make(method: str, parameters, base=torch.optim.AdamW, **arguments):
     """One of the optimizers by name, with settings of which none is a special case."""
-    arguments.setdefault("lr", 0.05)
-    if method == "EISAM":
-        return EISAM(
-            parameters, base, **{"item_weights": ITEM_WEIGHTS, "rho": 0.3, "strength": 0.8} | arguments
-        )
-    if method == "SAM":
-        return SAM(parameters, base, **{"rho": 0.3} | arguments)
-    return ERM(parameters, base, **arguments)
+    optimizer, settings = SETTINGS[method]
+    return optimizer(parameters, base, **settings | {"lr": 0.05} | arguments)
 
 
 def train_plainly(model: TinyRecommender, optimizer, n_steps: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .builders import TinyRecommender
+from .builders import SETTINGS, TinyRecommender
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +18,13 @@ def model():
     return TinyRecommender()
 
 
-@pytest.fixture(params=["EISAM", "SAM", "ERM"])
+@pytest.fixture(params=SETTINGS)
 def method(request):
     """Every optimizer of the package, by name."""
     return request.param
 
 
-@pytest.fixture(params=["EISAM", "SAM"])
+@pytest.fixture(params=["EISAM", "SAM", "LookSAM"])
 def perturbing(request):
     """The optimizers that perturb, by name."""
     return request.param

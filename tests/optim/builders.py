@@ -78,9 +78,17 @@ class Counted:
         return Passage.apply(self.loss_fn(rows))
 
 
+EISAM_SETTINGS = {"item_weights": ITEM_WEIGHTS, "rho": 0.3, "strength": 0.8}
+
 SETTINGS = {
     "ERM": (ERM, {}),
-    "EISAM": (EISAM, {"item_weights": ITEM_WEIGHTS, "rho": 0.3, "strength": 0.8}),
+    "EISAM": (EISAM, EISAM_SETTINGS),
+    "EISAM single-pass": (EISAM, EISAM_SETTINGS | {"estimator": "single-pass", "seed": 3}),
+    "EISAM unit weights": (
+        EISAM,
+        EISAM_SETTINGS | {"estimator": "single-pass", "row_weights": "unit", "seed": 3},
+    ),
+    "EISAM every-k": (EISAM, EISAM_SETTINGS | {"estimator": "every-k", "every": 3, "seed": 3}),
     "SAM": (SAM, {"rho": 0.3}),
     "ASAM": (ASAM, {"rho": 0.3, "eta": 0.05}),
     "ImbSAM": (ImbSAM, {"tail_items": TAIL_ITEMS, "rho": 0.3}),
@@ -103,6 +111,21 @@ def train_plainly(model: TinyRecommender, optimizer, n_steps: int) -> None:
         optimizer.zero_grad()
         model.losses(torch.arange(len(model.items)))[model.items >= 0].mean().backward()
         optimizer.step()
+
+
+def distance_from_reference(model: TinyRecommender, optimizer, gradient_at, n_steps: int = 100) -> float:
+    """Largest difference of a parameter after ``n_steps`` of ``optimizer`` and of AdamW fed by a reference.
+
+    ``gradient_at(theta, base)`` is the reference's gradient; ``base`` is the AdamW that follows it.
+    """
+    theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    base = torch.optim.AdamW(theta, lr=optimizer.param_groups[0]["lr"])
+    for _ in range(n_steps):
+        optimizer.step(model.losses, model.items)
+        for p, g in zip(theta, gradient_at(theta, base), strict=True):
+            p.grad = g
+        base.step()
+    return max((p - q).detach().abs().max().item() for p, q in zip(model.parameters(), theta, strict=True))
 
 
 def copies(parameters) -> list[Tensor]:

@@ -334,7 +334,7 @@ def test_a_batch_without_any_target_is_refused(model, method, items):
 
 def test_reduced_losses_are_refused_with_both_shapes(model, method):
     with pytest.raises(
-        ValueError, match=r"loss_fn must return .* shape \(6, 3\); got \(\)\..*reduction='none'"
+        ValueError, match=r"loss_fn must return .* shape \(\d, 3\); got \(\)\..*reduction='none'"
     ):
         make(method, model.parameters()).step(lambda rows: model.losses(rows).mean(), ITEMS)
 

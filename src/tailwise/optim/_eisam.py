@@ -228,12 +228,14 @@ class EISAM(PerturbingOptimizer):
 
     def _draw_rows(self, items: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of this step's draw, and what their targets' losses are multiplied by."""
-        # A function of seed and step, so that a resumed run draws the same rows.
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.n_steps) % 2**63)
-        uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
         q = row_probabilities(c, items >= 0, row_weights=self.row_weights)
-        is_drawn = systematic_draw(q, uniform)
+        is_drawn = systematic_draw(q, self._uniform())
         return is_drawn, target_factors(c, q, is_drawn, row_weights=self.row_weights)
+
+    def _uniform(self) -> float:
+        """This step's random number in [0, 1); a function of seed and step, so that it survives a resume."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.n_steps) % 2**63)
+        return float(torch.rand((), generator=generator, dtype=torch.float64))
 
     def _averaged(self, kept: Sequence[Tensor] | None, moved: Sequence[Tensor]) -> list[Tensor]:
         """The average with what the drawn rows' backward has just left in ``.grad``."""
@@ -285,7 +287,7 @@ class EISAM(PerturbingOptimizer):
             cosine_per_item=agreement(per_item=True),
             radius=self._radius(moved),
             realised_norm=realised_norm(moved, *ours) if ours[0] else 0.0,
-            share_of_rows_perturbed=float(is_drawn[rows_with_target].float().mean()),
+            share_of_rows_perturbed=float(is_drawn[rows_with_target].double().mean()),
             smallest_factor=float(used.min()),
             largest_factor=float(used.max()),
         )

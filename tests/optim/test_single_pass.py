@@ -31,6 +31,12 @@ def single_pass(model, base=torch.optim.AdamW, **arguments):
     return EISAM(model.parameters(), base, estimator="single-pass", **settings | arguments)
 
 
+def single_pass_over(*parameters):
+    return EISAM(
+        parameters, torch.optim.AdamW, item_weights=WEIGHTS, rho=0.3, estimator="single-pass", seed=5, lr=0.05
+    )
+
+
 def strengths(strength=0.8, weights=WEIGHTS, items=ITEMS):
     return torch.where(
         items >= 0, strength * weights[items.clamp_min(0)], torch.zeros((), dtype=torch.float64)
@@ -361,6 +367,16 @@ def test_a_failure_at_either_point_changes_nothing(model, at, failure):
 
 
 # State
+
+
+def test_a_parameter_added_later_starts_the_direction_anew(model):
+    optimizer = single_pass_over(model.hidden, model.bias)
+    for _ in range(3):
+        optimizer.step(model.losses, ITEMS)
+    optimizer.add_param_group({"params": [model.output]})
+    for _ in range(3):
+        optimizer.step(model.losses, ITEMS)
+    assert len(optimizer.state_dict()["tailwise"]["kept_direction"]) == 3
 
 
 def test_a_state_of_other_perturbed_parameters_is_refused(model):

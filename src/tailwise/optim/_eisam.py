@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tailwise.optim._diagnostics import Diagnostics, cosine, realised_norm
+from tailwise.optim._kept import fits, restored, saved
 from tailwise.optim._perturbing import PerturbingOptimizer, dense
 from tailwise.optim._randomness import RandomState
 from tailwise.optim._row_draw import ROW_WEIGHTS, row_probabilities, systematic_draw, target_factors
@@ -150,7 +151,8 @@ class EISAM(PerturbingOptimizer):
     def _is_exact_now(self) -> bool:
         """Whether the next step takes the direction from its own batch."""
         if self.estimator == "every-k":
-            return self.n_steps % self.every == 0 or self._kept_direction is None
+            has_direction = fits(self._kept_direction, self.perturbed_parameters())
+            return self.n_steps % self.every == 0 or not has_direction
         return self.estimator == "exact"
 
     def _target_strengths(self, items: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ class EISAM(PerturbingOptimizer):
         moved = self._parameters_to_move()
         is_drawn, factors = self._draw_rows(items, c)
         has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
-        kept = self._kept_direction
+        kept = self._kept_direction if fits(self._kept_direction, moved) else None
         # No direction is known before rows were drawn for the first time: then ε = 0.
         direction, scale = ([], 0.0) if kept is None else self._perturbation(kept, moved)
         self.zero_grad(set_to_none=True)
@@ -263,7 +265,8 @@ class EISAM(PerturbingOptimizer):
             objective = (c.to(losses.dtype) * losses).sum() / n_targets
             g_w = list(torch.autograd.grad(objective, moved, allow_unused=True, materialize_grads=True))
         is_exact = self._is_exact_now()
-        direction = g_w if is_exact else self._kept_direction
+        kept = self._kept_direction if fits(self._kept_direction, moved) else None
+        direction = g_w if is_exact else kept
         ours = self._perturbation(direction, moved) if direction is not None else ([], 0.0)
         exact, _ = self._perturbation(g_w, moved)
         is_per_item = [
@@ -304,31 +307,23 @@ class EISAM(PerturbingOptimizer):
             "every": self.every,
             "seed": self.seed,
             "item_weights": self.item_weights.clone(),
-            "kept_direction": None
-            if self._kept_direction is None
-            else [d.clone() for d in self._kept_direction],
+            "kept_direction": saved(self._kept_direction),
         }
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        saved: Tensor = state["item_weights"]
-        if saved.shape != self.item_weights.shape:
+        weights: Tensor = state["item_weights"]
+        if weights.shape != self.item_weights.shape:
             raise ValueError(
-                f"state_dict must hold weights of {self.item_weights.numel()} items; got {saved.numel()}. "
+                f"state_dict must hold weights of {self.item_weights.numel()} items; got {weights.numel()}. "
                 "The checkpoint belongs to another catalogue."
             )
         if state["estimator"] != self.estimator:
             raise ValueError(
                 f"state_dict must be of estimator {self.estimator!r}; got {state['estimator']!r}."
             )
-        kept = state["kept_direction"]
-        moved = self.perturbed_parameters()
-        if kept is not None and [d.shape for d in kept] != [p.shape for p in moved]:
-            raise ValueError(
-                f"state_dict must hold a direction of {len(moved)} tensors, shaped like what is perturbed; "
-                f"got {len(kept)}. The checkpoint perturbs other parameters."
-            )
+        kept = restored(state["kept_direction"], self.perturbed_parameters(), "a direction")
         super()._load_own_state(state)
-        self.item_weights = saved.to(self.item_weights.device)
-        self._kept_direction = None if kept is None else [d.to(p) for d, p in zip(kept, moved, strict=True)]
+        self.item_weights = weights.to(self.item_weights.device)
+        self._kept_direction = kept
         for name in ("strength", "row_weights", "direction_decay", "every", "seed"):
             setattr(self, name, state[name])

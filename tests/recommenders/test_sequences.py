@@ -87,6 +87,88 @@ def test_cuts_fall_elsewhere_in_another_epoch():
     assert first_items(0) != first_items(1)
 
 
+def weighted(lengths: list[int], weights: list[float], **settings: int) -> SequenceBatches:
+    histories = [1000 * u + np.arange(length) for u, length in enumerate(lengths)]
+    return SequenceBatches(
+        histories,
+        **{"max_length": 10, "positions_per_batch": 40, "seed": 0} | settings,  # type: ignore[arg-type]
+        history_weights=np.array(weights),
+    )
+
+
+def appearances(batches: SequenceBatches, epoch: int) -> list[int]:
+    """How often each user's first pair of items comes in an epoch."""
+    found = pairs(batches.epoch(epoch))
+    return [found[1000 * u, 1000 * u + 1] for u in range(4)]
+
+
+@given(
+    raw=st.lists(st.floats(0, 9), min_size=4, max_size=4).filter(lambda found: sum(found) > 0.1),
+    epoch=st.integers(0, 5),
+)
+def test_a_history_appears_as_often_as_its_weight_rounded_down_or_up(raw, epoch):
+    weights = (np.array(raw) / np.mean(raw)).tolist()
+    for n, weight in zip(appearances(weighted([2, 5, 9, 11], weights), epoch), weights, strict=True):
+        assert weight - 1 < n < weight + 1
+
+
+def test_over_epochs_a_history_appears_in_proportion_to_its_weight():
+    weights = [0.25, 2.5, 0.0, 1.25]
+    batches = weighted([2, 5, 9, 3], weights)
+    n_epochs = 800
+    mean = np.mean([appearances(batches, epoch) for epoch in range(n_epochs)], axis=0)
+    # Standard error of a share of 1/2 over 800 epochs: 0.018. Four of them.
+    assert mean == pytest.approx(weights, abs=0.07)
+    assert mean[2] == 0
+
+
+def test_every_appearance_of_a_history_is_cut_anew():
+    batches = weighted([200, 2, 2, 2], [4.0, 0.0, 0.0, 0.0])
+    firsts = Counter(int(row[0]) for batch in batches.epoch(0) for row in batch.inputs)
+    assert firsts[0] == 4
+    assert max(n for item, n in firsts.items() if item) < 4
+
+
+def test_weighted_batches_are_a_function_of_seed_and_epoch_alone():
+    lengths, weights = [3, 50, 7, 22], [0.4, 1.7, 0.7, 1.2]
+    batches = weighted(lengths, weights)
+    first, again = batches.epoch(2), weighted(lengths, weights).epoch(2)
+    assert [b.inputs.tolist() for b in first] == [b.inputs.tolist() for b in again]
+    assert [b.inputs.tolist() for b in first] != [b.inputs.tolist() for b in batches.epoch(3)]
+
+
+def test_without_weights_the_batches_are_what_they_always_were():
+    # Recorded before there were weights: trainings of earlier versions can be repeated.
+    found = [
+        batch.inputs.tolist()
+        for batch in batches_of([3, 14, 5], max_length=6, positions_per_batch=12).epoch(1)
+    ]
+    assert found == [
+        [[1000, 1001, 1002, 1003], [1010, 1011, 1012, 0], [0, 1, 0, 0]],
+        [[1004, 1005, 1006, 1007, 1008, 1009], [2000, 2001, 2002, 2003, 0, 0]],
+    ]
+
+
+def test_weights_count_for_histories_that_hold_a_target():
+    batches = weighted([1, 4, 0, 6], [7.0, 0.5, 9.0, 1.5])  # mean 1 over the second and the last
+    assert appearances(batches, 0)[0] == 0
+    assert batches.n_targets == 8
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, 1.0], r"history_weights must have one entry per history, shape \(3,\); got \(2,\)"),
+        ([1.0, -1.0, 3.0], r"history_weights must be finite and >= 0; got -1.0 for history 1 \(1 in all\)"),
+        ([np.nan, np.inf, 1.0], r"history_weights .*; got nan for history 0 \(2 in all\)"),
+        ([1.0, 1.0, 1.5], "history_weights must have mean 1 .*; got 1.16667. Divide them by it"),
+    ],
+)
+def test_weights_out_of_range_are_refused_by_name_and_value(weights, message):
+    with pytest.raises(ValueError, match=message):
+        weighted([3, 4, 5], weights)
+
+
 def test_padding_is_under_a_tenth_on_skewed_lengths():
     # Log-normal lengths, as shops have them; dealt out at random, half of it would be padding.
     rng = np.random.default_rng(0)

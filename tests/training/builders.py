@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tailwise.optim import EISAM, ERM, SAM, PerTargetOptimizer, item_weights
+from tailwise.optim import (
+    EISAM,
+    ERM,
+    SAM,
+    PerTargetOptimizer,
+    item_weights,
+    loss_weights,
+    row_sampling_weights,
+)
 from tailwise.recommenders import ItemTokenConfig, ItemTokenRecommender, SASRecConfig, build_sasrec
 from tailwise.training import FitResult, TrainingConfig, TrainingProgress, fit
 
@@ -17,7 +25,7 @@ N_ITEMS = 12
 CONFIG = TrainingConfig(
     max_epochs=2, learning_rate=1e-2, positions_per_batch=30, patience=3, checkpoint_seconds=0
 )
-METHODS = ("adamw", "sam", "eisam")
+METHODS = ("adamw", "sam", "eisam", "rebalanced")  # the last: single-pass, re-weighted and re-sampled
 
 
 def histories() -> list[np.ndarray]:
@@ -26,14 +34,35 @@ def histories() -> list[np.ndarray]:
     return [(u + np.arange(int(rng.integers(2, 11)))) % N_ITEMS for u in range(12)]
 
 
+def counts() -> Tensor:
+    return torch.bincount(torch.from_numpy(np.concatenate(histories())), minlength=N_ITEMS)
+
+
+def rebalancing() -> dict[str, Any]:
+    """Arguments of `fit` that lift rare items on the side of the loss and of the data."""
+    rows = [torch.from_numpy(h[1:]) for h in histories()]
+    return {
+        "logit_offsets": torch.linspace(0, 0.5, N_ITEMS),
+        "target_weights": loss_weights(counts(), power=0.5),
+        "history_weights": row_sampling_weights(rows, counts(), power=2.0).numpy(),
+    }
+
+
 def optimizer_of(method: str, recommender: ItemTokenRecommender, learning_rate: float) -> PerTargetOptimizer:
     groups = recommender.parameter_groups(learning_rate, weight_decay=0.01)
     if method == "adamw":
         return ERM(groups, torch.optim.AdamW)
     if method == "sam":
         return SAM(groups, torch.optim.AdamW, rho=0.05)
-    weights = item_weights(torch.bincount(torch.from_numpy(np.concatenate(histories())), minlength=N_ITEMS))
-    return EISAM(groups, torch.optim.AdamW, item_weights=weights, rho=0.05)
+    estimator = "single-pass" if method == "rebalanced" else "exact"
+    return EISAM(
+        groups,
+        torch.optim.AdamW,
+        item_weights=item_weights(counts()),
+        rho=0.05,
+        estimator=estimator,
+        seed=0,
+    )
 
 
 @dataclass
@@ -67,6 +96,8 @@ class Training:
         validate: Callable[[], float] | None = None,
         **settings: Any,
     ) -> FitResult:
+        if self.method == "rebalanced":
+            settings = rebalancing() | settings
         return fit(
             self.recommender,
             self.optimizer,
@@ -96,6 +127,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def course(result: FitResult) -> tuple[Any, ...]:
     """All of a result that does not depend on the clock."""
     return (
+        result.kept_epoch,
         result.best_epoch,
         result.best_value,
         result.n_epochs,

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,7 @@ def test_the_best_epochs_parameters_are_left_in_place(tmp_path):
 
     result = training.run(validate=validate)
     assert (result.best_epoch, result.best_value, result.n_epochs) == (2, 0.5, 4)
+    assert (result.kept_epoch, result.kept_value) == (2, 0.5)
     assert same(training.parameters(), snapshots[1])
     assert not same(training.parameters(), snapshots[3])
     assert not training.recommender.training
@@ -54,6 +56,32 @@ def test_training_stops_when_patience_runs_out(tmp_path, patience, n_epochs):
     config = replace(CONFIG, max_epochs=6, patience=patience)
     result = Training(tmp_path, config=config).run(validate=lambda: next(told))
     assert (result.n_epochs, result.best_epoch) == (n_epochs, 2)
+
+
+def test_keeping_the_last_trains_all_epochs_and_leaves_the_last_ones_parameters(tmp_path):
+    told = iter([0.1, 0.5, 0.4, 0.3, 0.2])
+    snapshots = []
+    training = Training(tmp_path, config=replace(CONFIG, max_epochs=5, patience=1, keep="last"))
+
+    def validate() -> float:
+        snapshots.append(training.parameters())
+        return next(told)
+
+    result = training.run(validate=validate)
+    assert (result.kept_epoch, result.kept_value, result.n_epochs) == (5, 0.2, 5)
+    assert (result.best_epoch, result.best_value) == (2, 0.5)
+    assert [epoch.value for epoch in result.epochs] == [0.1, 0.5, 0.4, 0.3, 0.2]
+    assert same(training.parameters(), snapshots[4])
+    assert not same(training.parameters(), snapshots[1])
+    assert not training.recommender.training
+
+
+def test_what_is_kept_decides_nothing_before_the_end(tmp_path):
+    best, last = (Training(tmp_path / k, config=replace(CONFIG, keep=k)) for k in ("best", "last"))
+    one, other = best.run(), last.run()
+    assert one.epochs == other.epochs
+    assert one.best_epoch == 2  # so that both keep the same
+    assert same(best.parameters(), last.parameters())
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint_usable(tmp_path):
@@ -112,6 +140,66 @@ def test_logit_offsets_reach_the_losses(tmp_path):
     plain.run()
     adjusted.run(logit_offsets=torch.linspace(0, 3, N_ITEMS))
     assert not same(plain.parameters(), adjusted.parameters())
+
+
+def first_loss(folder, **settings) -> float:
+    """The loss of the first step: at parameters and with dropout masks that no setting has moved yet."""
+    states = []
+    Training(folder, config=replace(CONFIG, max_epochs=1)).run(progress=states.append, **settings)
+    return states[0].loss
+
+
+def test_target_weights_multiply_every_targets_loss_by_its_items(tmp_path):
+    even = torch.arange(N_ITEMS) % 2 == 0
+    of_even = first_loss(tmp_path / "even", target_weights=even.double())
+    of_odd = first_loss(tmp_path / "odd", target_weights=(~even).float())
+    weighted = first_loss(tmp_path / "both", target_weights=torch.where(even, 3.0, 0.5))
+    plain = first_loss(tmp_path / "plain")
+    assert 0 < of_even < plain
+    # Sums of some thirty float32 losses, in another grouping.
+    assert of_even + of_odd == pytest.approx(plain, rel=1e-6)
+    assert 3 * of_even + 0.5 * of_odd == pytest.approx(weighted, rel=1e-6)
+
+
+def test_target_weights_of_one_change_nothing_bitwise(tmp_path):
+    plain, weighted = Training(tmp_path / "plain"), Training(tmp_path / "weighted")
+    plain.run()
+    weighted.run(target_weights=torch.ones(N_ITEMS))
+    assert same(plain.parameters(), weighted.parameters())
+
+
+def test_history_weights_decide_what_an_epoch_holds(tmp_path):
+    weights = np.zeros(len(histories()))
+    weights[[0, 3]] = len(weights) / 2  # a whole number: each of the two comes six times
+    result = Training(tmp_path).run(history_weights=weights)
+    n_targets = sum(len(histories()[i]) - 1 for i in (0, 3))
+    assert result.n_targets == 2 * 6 * n_targets
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"target_weights": torch.ones(5)},
+            r"target_weights must be a floating vector of 12 items; .* of shape \(5,\)",
+        ),
+        (
+            {"target_weights": torch.ones(N_ITEMS, dtype=torch.int64)},
+            "target_weights must be a floating vector of 12 items; got torch.int64",
+        ),
+        (
+            {"target_weights": torch.linspace(-1, 1, N_ITEMS)},
+            r"target_weights must be finite and >= 0; got -1.0 for item 0 \(6 in all\)",
+        ),
+        ({"target_weights": torch.full((N_ITEMS,), math.inf)}, "target_weights .*; got inf for item 0"),
+        ({"history_weights": np.ones(3)}, r"history_weights must have one entry .* \(12,\); got \(3,\)"),
+        ({"history_weights": np.full(12, 2.0)}, "history_weights must have mean 1 .*; got 2. Divide"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_any_step(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Training(tmp_path / "training").run(**settings)
+    assert not (tmp_path / "training").exists()
 
 
 def test_gradients_are_scaled_down_to_the_limit(tmp_path):
@@ -177,6 +265,7 @@ def test_the_optimizer_is_stepped_at_the_scheduled_rates(tmp_path):
         ("max_grad_norm", 0.0, "be > 0"),
         ("positions_per_batch", 0, "be >= 1"),
         ("patience", 0, "be >= 1"),
+        ("keep", "first", "be one of best, last"),
         ("checkpoint_seconds", -1.0, "be >= 0"),
     ],
 )

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,30 @@ def test_a_training_that_crashed_at_any_step_ends_bitwise_like_an_uninterrupted_
         resumed = training.again()
         assert course(resumed.run()) == course(result), step
         assert same(resumed.parameters(), parameters), step
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1e9], ids=["saved-every-step", "saved-every-epoch"])
+def test_a_training_that_keeps_the_last_epoch_ends_bitwise_alike_wherever_it_crashed(
+    checkpoint_seconds, tmp_path
+):
+    config = replace(CONFIG, keep="last", patience=1, max_epochs=3, checkpoint_seconds=checkpoint_seconds)
+    training = Training(tmp_path / "whole", config=config)
+
+    def falling(training: Training) -> float:
+        return 1 - training.validate()  # as it learns: the first epoch is best, the last is kept
+
+    result = training.run(validate=lambda: falling(training))
+    assert (result.best_epoch, result.kept_epoch) == (1, 3)
+    for step in range(1, result.n_steps + 1):
+        crashed = Training(tmp_path / str(step), config=config)
+        with pytest.raises(CrashError):
+            crashed.run(progress=crash_at(step), validate=lambda crashed=crashed: falling(crashed))
+        # Twice: the second finds a finished training, and must put the last epoch's parameters in place.
+        for _ in range(2):
+            resumed = crashed.again()
+            end = resumed.run(validate=lambda resumed=resumed: falling(resumed))
+            assert course(end) == course(result), step
+            assert same(resumed.parameters(), training.parameters()), step
 
 
 def test_a_training_that_crashes_after_every_single_step_still_arrives(whole, tmp_path):

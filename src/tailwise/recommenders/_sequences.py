@@ -48,20 +48,32 @@ class SequenceBatches:
     than of rows, and come in random order. Everything drawn is a function of
     ``(seed, epoch)``: an interrupted epoch can be taken up at any batch.
 
+    With ``history_weights`` histories are re-sampled: in every epoch one of weight w appears
+    ⌊w⌋ times, and once more with probability w − ⌊w⌋. An epoch holds as many histories as
+    without, in expectation; how many targets they bring depends on their lengths.
+
     Args:
         histories: One per user; item indices, oldest first. Histories of fewer than two
             items hold no target and are left out.
         max_length: Positions of a window at most, >= 1.
         positions_per_batch: Positions of a batch at most, padding included;
             >= ``max_length``.
-        seed: Of cuts and order.
+        seed: Of cuts, order and re-sampling.
+        history_weights: ``[len(histories)]`` floating, each >= 0, of mean 1 over the histories that
+            hold a target; see ``optim.row_sampling_weights``. None takes each history once.
 
     Raises:
-        ValueError: a limit is out of range, or no history holds a target.
+        ValueError: a limit or a weight is out of range, or no history holds a target.
     """
 
     def __init__(
-        self, histories: Sequence[np.ndarray], *, max_length: int, positions_per_batch: int, seed: int
+        self,
+        histories: Sequence[np.ndarray],
+        *,
+        max_length: int,
+        positions_per_batch: int,
+        seed: int,
+        history_weights: np.ndarray | None = None,
     ) -> None:
         if max_length < 1:
             raise ValueError(f"max_length must be >= 1; got {max_length}.")
@@ -74,23 +86,32 @@ class SequenceBatches:
             raise ValueError(
                 f"histories must hold a target; got {len(histories)} histories of fewer than two items."
             )
+        self._weights = None if history_weights is None else _checked_weights(history_weights, histories)
         self.max_length = max_length
         self.positions_per_batch = positions_per_batch
         self.seed = seed
 
     @property
     def n_targets(self) -> int:
-        """Number of targets per epoch."""
+        """Number of targets of an epoch that takes each history once."""
         return sum(len(h) - 1 for h in self._histories)
 
     def epoch(self, epoch: int) -> list[SequenceBatch]:
         """Return the batches of one epoch, in their order."""
         rng = np.random.default_rng([self.seed, epoch])
-        windows = [w for h in self._histories for w in self._windows(h, rng)]
+        windows = [w for h in self._drawn(rng) for w in self._windows(h, rng)]
         lengths = np.array([len(w) - 1 for w in windows])
         order = np.lexsort((rng.random(len(windows)), -lengths))  # longest first, random within a length
         batches = [_batch([windows[i] for i in group]) for group in self._groups(order, lengths)]
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _drawn(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        """The histories of one epoch; without weights nothing is drawn, and each comes once."""
+        if self._weights is None:
+            return self._histories
+        whole = np.floor(self._weights)
+        times = (whole + (rng.random(len(whole)) < self._weights - whole)).astype(np.int64)
+        return [h for h, n in zip(self._histories, times, strict=True) for _ in range(n)]
 
     def _windows(self, history: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
         n_targets = len(history) - 1
@@ -109,6 +130,28 @@ class SequenceBatches:
             n_rows = max(1, self.positions_per_batch // int(lengths[order[begin]]))
             yield order[begin : begin + n_rows]
             begin += n_rows
+
+
+def _checked_weights(weights: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+    """The weights of the histories that hold a target, float64."""
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (len(histories),):
+        raise ValueError(
+            f"history_weights must have one entry per history, shape {(len(histories),)}; got {given.shape}."
+        )
+    wrong = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"history_weights must be finite and >= 0; got {given[wrong[0]]} for history {wrong[0]} "
+            f"({wrong.size:,} in all)."
+        )
+    used = given[[len(h) >= 2 for h in histories]]
+    if abs(used.mean() - 1) > 1e-5:  # float32 weights, rounded one by one, miss 1 by less than 1e-6
+        raise ValueError(
+            f"history_weights must have mean 1 over the histories that hold a target; got {used.mean():g}. "
+            "Divide them by it."
+        )
+    return used
 
 
 def _batch(windows: Sequence[np.ndarray]) -> SequenceBatch:

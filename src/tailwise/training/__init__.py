@@ -1,4 +1,4 @@
-"""A recommender, an optimizer and histories in; the best epoch's parameters and a record of the cost out.
+"""A recommender, an optimizer and histories in; the best (or last) parameters and a record of the cost out.
 
 One line: ``fit(recommender, optimizer, histories, TrainingConfig(), validate=ndcg_of_validation_users,
 folder=Path("runs/first/eisam/seed-0/training"), seed=0)``.

@@ -8,6 +8,7 @@ from tailwise.errors import ConfigError
 __all__ = ["TrainingConfig", "learning_rate_factor"]
 
 _SCHEDULES = ("linear", "cosine", "constant")
+_KEEPS = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,11 @@ class TrainingConfig:
             ``constant``.
         max_grad_norm: Gradients of a larger norm are scaled down to it, > 0.
         positions_per_batch: Positions of a batch at most, padding included, >= 1.
-        patience: Stop when the validation metric has not risen for this many epochs, >= 1.
+        patience: Stop when the validation metric has not risen for this many epochs, >= 1;
+            not used with ``keep="last"``.
+        keep: Whose parameters are the result. ``best``: of the epoch with the highest validation
+            metric, and training stops early. ``last``: of the last of ``max_epochs`` epochs, for
+            comparisons at equal steps; the metric is still measured after each.
         checkpoint_seconds: Save the state of training at least this often, >= 0; it is
             saved after every epoch in any case.
     """
@@ -36,6 +41,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     positions_per_batch: int = 800
     patience: int = 3
+    keep: str = "best"
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
@@ -48,6 +54,7 @@ class TrainingConfig:
             ("max_grad_norm", self.max_grad_norm > 0, "be > 0"),
             ("positions_per_batch", self.positions_per_batch >= 1, "be >= 1"),
             ("patience", self.patience >= 1, "be >= 1"),
+            ("keep", self.keep in _KEEPS, f"be one of {', '.join(_KEEPS)}"),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "be >= 0"),
         ]
         for name, holds, rule in rules:

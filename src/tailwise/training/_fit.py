@@ -19,8 +19,11 @@ from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoin
 from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._interrupt import StopRequest, stop_between_steps
 from tailwise.training._memory import PeakMemory
+from tailwise.training._objective import Objective
 
 __all__ = ["EpochRecord", "FitResult", "TrainingInterrupted", "TrainingProgress", "fit"]
+
+_BEST = "best.safetensors"  # parameters of the best epoch so far; those of the last are in the checkpoint
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -29,7 +32,11 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: ``loss`` in nats per target (training mode), ``value`` of the validation metric."""
+    """One epoch: ``loss`` in nats per target, ``value`` of the validation metric.
+
+    The loss is what training lowers, as the optimizer saw it: in training mode, with logit offsets
+    and target weights.
+    """
 
     epoch: int
     loss: float
@@ -41,8 +48,10 @@ class FitResult:
     """What a training did and cost.
 
     Attributes:
-        best_epoch: 1-based; its parameters are the result.
-        best_value: Validation metric at that epoch.
+        kept_epoch: 1-based; its parameters are the result. The best one, or with
+            ``keep="last"`` the last.
+        best_epoch: 1-based; the first one with the highest validation metric.
+        best_value: Validation metric at the best epoch.
         n_epochs: Epochs run.
         n_steps: Optimizer steps taken.
         n_targets: Targets trained on, repeats over epochs counted.
@@ -51,6 +60,7 @@ class FitResult:
         epochs: One record per epoch.
     """
 
+    kept_epoch: int
     best_epoch: int
     best_value: float
     n_epochs: int
@@ -64,6 +74,11 @@ class FitResult:
     def targets_per_second(self) -> float:
         """Training throughput."""
         return self.n_targets / self.train_seconds
+
+    @property
+    def kept_value(self) -> float:
+        """Validation metric of the parameters that are the result."""
+        return self.epochs[self.kept_epoch - 1].value
 
 
 @dataclass(frozen=True)
@@ -105,9 +120,13 @@ def fit(
     seed: int,
     identity: str = "",
     logit_offsets: Tensor | None = None,
+    target_weights: Tensor | None = None,
+    history_weights: np.ndarray | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
 ) -> FitResult:
     """Train until the validation metric stops rising; leave the best epoch's parameters in place.
+
+    With ``config.keep="last"``, train all epochs and leave the last one's.
 
     The state of training is saved in ``folder`` now and then; called again with the same
     arguments, training goes on from there and ends with the same parameters as if it had
@@ -122,16 +141,21 @@ def fit(
         config: See :class:`TrainingConfig`.
         validate: Returns the metric to maximise, for the recommender as it is now.
         folder: For checkpoints; one folder per training.
-        seed: Of batches, dropout and sampling.
+        seed: Of batches, dropout, sampling and re-sampling.
         identity: Says what is being trained (settings, data checksum); a checkpoint with
             another identity is refused.
         logit_offsets: ``[n_items]``; added to the training scores.
+        target_weights: ``[n_items]`` floating, each >= 0; every target's loss is multiplied by
+            its item's (re-weighting), see ``optim.loss_weights``.
+        history_weights: ``[len(histories)]``, mean 1; how often each appears in an epoch on
+            average (re-sampling), see :class:`SequenceBatches`.
         progress: Called after every step.
 
     Returns:
         Cost and course of the training, all sittings together.
 
     Raises:
+        ValueError: the weights do not fit items or histories, or are out of range.
         CheckpointError: ``folder`` holds the checkpoint of another training.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
         FloatingPointError: a loss, a gradient or the validation metric is not finite; the
@@ -142,15 +166,19 @@ def fit(
         max_length=recommender.config.max_length,
         positions_per_batch=config.positions_per_batch,
         seed=seed,
+        history_weights=history_weights,
     )
+    objective = Objective(recommender, logit_offsets, target_weights)
     sitting = _Sitting(recommender, optimizer, config, folder, identity)
     sitting.resume()
     with torch.random.fork_rng(), stop_between_steps() as stop:
-        sitting.run(batches, validate, seed=seed, logit_offsets=logit_offsets, progress=progress, stop=stop)
-    load_trainable_state(recommender, load_file(folder / "best.safetensors"))
+        sitting.run(batches, objective, validate, seed=seed, progress=progress, stop=stop)
+    if config.keep == "best":  # else what is in place, or came from the last checkpoint, is the last epoch's
+        load_trainable_state(recommender, load_file(folder / _BEST))
     recommender.eval()
     state = sitting.state
     return FitResult(
+        kept_epoch=state.best_epoch if config.keep == "best" else state.epoch,
         best_epoch=state.best_epoch,
         best_value=state.best_value,
         n_epochs=state.epoch,
@@ -216,27 +244,27 @@ class _Sitting:
     def run(
         self,
         batches: SequenceBatches,
+        objective: Objective,
         validate: Callable[[], float],
         *,
         seed: int,
-        logit_offsets: Tensor | None,
         progress: Callable[[TrainingProgress], None] | None,
         stop: StopRequest,
     ) -> None:
         """Train until patience or epochs run out."""
         state = self.state
         device = self.recommender.device
-        offsets = None if logit_offsets is None else logit_offsets.to(device)
         while state.epoch < self.config.max_epochs and not state.stopped:
             of_this_epoch = batches.epoch(state.epoch)
-            # An epoch's number of batches varies by a few with where the windows were cut.
+            # An epoch's number of batches varies by a few with where the windows were cut, and with
+            # which histories were drawn.
             n_steps = state.step - state.batch + len(of_this_epoch) * (self.config.max_epochs - state.epoch)
             while state.batch < len(of_this_epoch):
                 if stop.was_made:
                     self.save()
                     raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
                 batch = of_this_epoch[state.batch].to(device)
-                self._step(batch, seed, n_steps, offsets)
+                self._step(batch, objective, seed, n_steps)
                 if progress:
                     progress(self._progress(n_steps))
                 if time.monotonic() - self.last_save >= self.config.checkpoint_seconds:
@@ -245,7 +273,7 @@ class _Sitting:
         if stop.was_made:  # during the last validation: what follows this training must not start
             raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
 
-    def _step(self, batch: SequenceBatch, seed: int, n_steps: int, offsets: Tensor | None) -> None:
+    def _step(self, batch: SequenceBatch, objective: Objective, seed: int, n_steps: int) -> None:
         started = time.perf_counter()
         state = self.state
         torch.manual_seed(int(np.random.SeedSequence([seed, state.step]).generate_state(1)[0]))
@@ -253,9 +281,7 @@ class _Sitting:
         factor = learning_rate_factor(state.step, n_steps, self.config)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        loss = self.optimizer.compute_gradient(
-            lambda rows: self.recommender.losses(batch.rows(rows), offsets), batch.targets
-        )
+        loss = self.optimizer.compute_gradient(lambda rows: objective.losses(batch.rows(rows)), batch.targets)
         norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
         if not bool(torch.isfinite(norm)):  # a step would spoil the parameters, and then the checkpoint
             raise FloatingPointError(
@@ -275,11 +301,13 @@ class _Sitting:
             raise FloatingPointError(f"the validation metric must be finite; got {value}.")
         state.epoch += 1
         self.epochs.append(EpochRecord(state.epoch, state.epoch_loss / n_batches, value))
+        keeps_best = self.config.keep == "best"
         if value > state.best_value:
             state.best_epoch, state.best_value = state.epoch, value
-            save_tensors_atomically(self.recommender.trainable_state(), self.folder / "best.safetensors")
+            if keeps_best:
+                save_tensors_atomically(self.recommender.trainable_state(), self.folder / _BEST)
         state.batch, state.epoch_loss = 0, 0.0
-        state.stopped = state.epoch - state.best_epoch >= self.config.patience
+        state.stopped = keeps_best and state.epoch - state.best_epoch >= self.config.patience
         self.save()
 
     def _progress(self, n_steps: int) -> TrainingProgress:

@@ -198,6 +198,15 @@ def test_slots_of_the_tail_are_judged_by_their_paired_difference(metrics: Metric
     assert "Tail share of slots 7.8 % baseline 6.0 % +1.8 points (+1.5 to +2.1) higher" in text
 
 
+def test_the_cost_table_names_the_epoch_whose_parameters_were_measured(metrics: Metrics) -> None:
+    def epochs() -> list[str]:
+        return [row[4] for row in Page(render_report(metrics)).rows if len(row) == 9][1:]
+
+    assert set(epochs()) == {"8 (6)"}  # a file of an earlier version: it was always the best one
+    metrics["variants"][-1]["cost"]["kept_epoch"] = 8
+    assert epochs()[-1] == "8 (8)"
+
+
 def test_figures_without_an_interval_claim_no_direction(metrics: Metrics) -> None:
     assert "Catalogue coverage 49.4 % baseline 38.0 % Training time" in Page(render_report(metrics)).text
 

@@ -138,7 +138,8 @@ def _settings(variant: VariantConfig | None, config: RunConfig, record: dict[str
 
 
 def _mean_cost(costs: list[dict[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
+    shared = [key for key in costs[0] if all(key in cost for cost in costs)]  # older seeds recorded less
+    return {key: float(np.mean([cost[key] for cost in costs])) for key in shared}
 
 
 def _compare(config: RunConfig, rankings: dict[str, list[Rankings]], items: Segments) -> list[dict[str, Any]]:

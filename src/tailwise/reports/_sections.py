@@ -140,12 +140,18 @@ def cost_rows(results: Results) -> list[dict[str, Any]]:
             "step_ratio": ratio(results.cost_ratio(v, "seconds_per_step")),
             "memory_ratio": ratio(results.cost_ratio(v, "peak_memory_mib")),
             "n_steps": count(results.cost(v, "n_steps")),
-            "epochs": f"{_free(results.cost(v, 'n_epochs'))} ({_free(results.cost(v, 'best_epoch'))})",
+            "epochs": f"{_free(results.cost(v, 'n_epochs'))} ({_free(_kept_epoch(results, v))})",
             "memory": count(results.cost(v, "peak_memory_mib")),
             "speed": count(results.cost(v, "targets_per_second")),
         }
         for v in rows
     ]
+
+
+def _kept_epoch(results: Results, variant: Mapping[str, Any]) -> float | None:
+    """The epoch whose parameters were measured; files of earlier versions know the best one alone."""
+    kept = results.cost(variant, "kept_epoch")
+    return results.cost(variant, "best_epoch") if kept is None else kept
 
 
 def setting_rows(variants: Sequence[Mapping[str, Any]]) -> SettingRows:

@@ -131,6 +131,15 @@ def test_without_a_first_moment_an_average_of_the_gradients_is_kept(base):
         average = 0.8 * average + 0.2 * flat(p.grad for p in model.parameters())
 
 
+def test_the_kept_average_is_dropped_once_the_base_optimizer_has_a_moment(model):
+    optimizer = momentum_sam(model, torch.optim.SGD)
+    optimizer.step(model.losses, ITEMS)
+    assert optimizer.state_dict()["tailwise"]["kept_average"] is not None
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.step(model.losses, ITEMS)
+    assert optimizer.state_dict()["tailwise"]["kept_average"] is None
+
+
 def test_the_kept_average_sees_gradients_as_they_were_clipped(model):
     optimizer = momentum_sam(model, torch.optim.SGD, decay=0.5)
     optimizer.compute_gradient(model.losses, ITEMS)

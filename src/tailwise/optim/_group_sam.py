@@ -93,9 +93,6 @@ class GroupSAM(PerturbingOptimizer):
         self.rhos = radii
         super().__init__(params, base_optimizer, rho=rho, **arguments)
 
-    def _is_plain(self) -> bool:
-        return super()._is_plain() or not any(self.rhos)
-
     def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
         group_of = self._target_groups(items)
         moved = self._parameters_to_move()

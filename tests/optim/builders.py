@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailwise.optim import ASAM, EISAM, ERM, SAM, FocalSAM, GroupSAM, ImbSAM, LookSAM, MomentumSAM
+from tailwise.optim.reference import draws
 
 N_ITEMS = 7
 N_FEATURES = 5
@@ -88,6 +89,7 @@ SETTINGS = {
         EISAM,
         EISAM_SETTINGS | {"estimator": "single-pass", "row_weights": "unit", "seed": 3},
     ),
+    "EISAM sampled": (EISAM, EISAM_SETTINGS | {"estimator": "sampled", "row_share": 0.4, "seed": 3}),
     "EISAM every-k": (EISAM, EISAM_SETTINGS | {"estimator": "every-k", "every": 3, "seed": 3}),
     "SAM": (SAM, {"rho": 0.3}),
     "ASAM": (ASAM, {"rho": 0.3, "eta": 0.05}),
@@ -136,3 +138,13 @@ def copies(parameters) -> list[Tensor]:
 def are_identical(left, right) -> bool:
     """Whether two lists of tensors agree bit for bit."""
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def outcome_at(q, uniform):
+    """Which rows a uniform number draws."""
+    left = 0.0
+    for length, drawn in draws(q):
+        left += length
+        if uniform < left:
+            return drawn
+    raise AssertionError("the outcomes must cover [0, 1)")

@@ -18,6 +18,7 @@ from .builders import (
     TinyRecommender,
     are_identical,
     copies,
+    outcome_at,
     train_plainly,
 )
 
@@ -166,16 +167,6 @@ def test_fast_step_follows_reference_for_100_steps(model):
     for p, q_ in zip(model.parameters(), theta, strict=True):
         # Sums in another order: 1e-16 per step, magnified by AdamW's division and by training itself.
         assert torch.allclose(p, q_, rtol=0, atol=1e-9)
-
-
-def outcome_at(q, uniform):
-    """Which rows a uniform number draws."""
-    left = 0.0
-    for length, drawn in draws(q):
-        left += length
-        if uniform < left:
-            return drawn
-    raise AssertionError("the outcomes must cover [0, 1)")
 
 
 def test_all_strengths_one_evaluate_the_whole_batch_beside_the_parameters(model):

@@ -12,12 +12,18 @@ from tailwise.optim._diagnostics import Diagnostics, cosine, realised_norm
 from tailwise.optim._kept import fits, restored, saved
 from tailwise.optim._perturbing import PerturbingOptimizer, dense
 from tailwise.optim._randomness import RandomState
-from tailwise.optim._row_draw import ROW_WEIGHTS, row_probabilities, systematic_draw, target_factors
+from tailwise.optim._row_draw import (
+    ROW_WEIGHTS,
+    row_probabilities,
+    sampling_probabilities,
+    systematic_draw,
+    target_factors,
+)
 from tailwise.optim._wrapper import LossFunction, all_rows, check_targets, checked_losses, perturbed
 
 __all__ = ["EISAM", "ESTIMATORS"]
 
-ESTIMATORS = ("exact", "single-pass", "every-k")
+ESTIMATORS = ("exact", "single-pass", "every-k", "sampled")
 
 
 class EISAM(PerturbingOptimizer):
@@ -45,6 +51,9 @@ class EISAM(PerturbingOptimizer):
                    its targets make the expectation G (``row_weights``). ε follows an
                    exponential average of the drawn rows' gradients of recent steps. 1
                    forward, 1 backward.
+    ``sampled``    ``exact`` for a few rows of the batch, drawn by their strengths, with factors that
+                   make up for the others; those are evaluated at θ alone. ε is that of the drawn
+                   rows. With a share s of rows: 1+s forwards, 1+2s backwards.
     ``every-k``    ``exact`` every ``every`` steps; between, ``single-pass`` along the last
                    exact direction.
     ============== =======================================================================
@@ -59,11 +68,13 @@ class EISAM(PerturbingOptimizer):
         item_weights: ``[n_items]`` floating, each in [0, 1]; see :func:`item_weights`.
         rho: Radius ρ of the perturbation, in the units of the parameters, >= 0.
         strength: λ in [0, 1]; the share of the objective that the rarest items move to θ+ε.
-        estimator: ``"exact"``, ``"single-pass"`` or ``"every-k"``.
-        row_weights: Without ``exact``. ``"unbiased"`` has expectation G. ``"unit"`` draws a row with
-            the mean c of its targets and leaves their losses alone: no variance from factors,
-            unbiased for rows of one target, and item-wise only row by row for the others.
+        estimator: One of the above.
+        row_weights: Of ``single-pass`` and ``every-k``. ``"unbiased"`` has expectation G. ``"unit"``
+            draws a row with the mean c of its targets and leaves their losses alone: no variance
+            from factors, unbiased for rows of one target, and item-wise only row by row for others.
         direction_decay: Of the average behind ε in ``single-pass``, in [0, 1); 0 is the last step's.
+        row_share: Share of a batch's rows that ``sampled`` draws on average, in (0, 1]; 1 is ``exact``.
+            Of 16 rows, 1/20 draws one in four of five steps and none in the fifth.
         every: k of ``every-k``, >= 1; 1 is ``exact``.
         seed: Of the draw of rows; None takes torch's own seed at construction.
         short_circuit: Skip everything when ``rho`` or ``strength`` is 0, or every c of the
@@ -96,6 +107,7 @@ class EISAM(PerturbingOptimizer):
         estimator: str = "exact",
         row_weights: str = "unbiased",
         direction_decay: float = 0.9,
+        row_share: float = 1 / 20,
         every: int = 5,
         seed: int | None = None,
         short_circuit: bool = True,
@@ -111,6 +123,8 @@ class EISAM(PerturbingOptimizer):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
         if not 0 <= direction_decay < 1:
             raise ValueError(f"direction_decay must be in [0, 1); got {direction_decay}.")
+        if not 0 < row_share <= 1:
+            raise ValueError(f"row_share must be in (0, 1]; got {row_share}.")
         if every < 1:
             raise ValueError(f"every must be >= 1; got {every}.")
         if item_weights.ndim != 1 or not item_weights.is_floating_point():
@@ -128,6 +142,7 @@ class EISAM(PerturbingOptimizer):
         self.estimator = estimator
         self.row_weights = row_weights
         self.direction_decay = direction_decay
+        self.row_share = row_share
         self.every = every
         self.seed = torch.initial_seed() if seed is None else seed
         self.short_circuit = short_circuit
@@ -144,9 +159,11 @@ class EISAM(PerturbingOptimizer):
         check_targets(items)
         if self.short_circuit and not bool((c > 0).any()):
             return self._mean_loss_gradient(loss_fn, items)
-        return (
-            self._exact(loss_fn, items, c) if self._is_exact_now() else self._single_pass(loss_fn, items, c)
-        )
+        if self.estimator == "sampled":
+            return self._sampled(loss_fn, items, c)
+        if self._is_exact_now():
+            return self._exact(loss_fn, items, c)
+        return self._single_pass(loss_fn, items, c)
 
     def _is_exact_now(self) -> bool:
         """Whether the next step takes the direction from its own batch."""
@@ -169,15 +186,44 @@ class EISAM(PerturbingOptimizer):
     # Estimators
 
     def _exact(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
+        loss, g_w = self._two_point_gradient(loss_fn, items, all_rows(items), c)
+        if self.estimator == "every-k":
+            self._kept_direction = [dense(g) for g in g_w]
+        return loss
+
+    def _sampled(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
+        is_drawn, factors = self._draw_few_rows(c)
+        has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
+        drawn = is_drawn.nonzero().squeeze(1)
+        others = (~is_drawn & has_target).nonzero().squeeze(1)
+        self.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=items.device)
+        if len(drawn) > 0:
+            loss, _ = self._two_point_gradient(loss_fn, items, drawn, factors * c)
+        if len(others) > 0:
+            losses, n_targets = checked_losses(loss_fn, others, items)
+            rest = losses.sum() / n_targets
+            torch.autograd.backward(rest)  # adds to the drawn rows' gradient
+            loss = loss + rest.detach()
+        return loss
+
+    def _two_point_gradient(
+        self, loss_fn: LossFunction, items: Tensor, rows: Tensor, c: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Leave ``(1/N) Σ (1−c) ∇l(θ) + c ∇l(θ+ε)`` over ``rows`` in ``.grad``, ε along their own g_w.
+
+        Returns:
+            The rows' share of the mean loss at θ, and g_w.
+        """
         moved = self._parameters_to_move()
         random_state = RandomState(items.device)
-        losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
+        losses, n_targets = checked_losses(loss_fn, rows, items)
         c = c.to(losses.dtype)
         loss = losses.detach().sum() / n_targets
-        all_at_theta_plus_eps = bool((c[items >= 0] == 1).all())  # then G has no first sum, and SAM's price
+        all_at_theta_plus_eps = bool((c[rows][items[rows] >= 0] == 1).all())  # then SAM's price
 
         g_w = torch.autograd.grad(
-            (c * losses).sum() / n_targets,
+            (c[rows] * losses).sum() / n_targets,
             moved,
             retain_graph=not all_at_theta_plus_eps,
             allow_unused=True,
@@ -186,19 +232,16 @@ class EISAM(PerturbingOptimizer):
         direction, scale = self._perturbation(g_w, moved)
         self.zero_grad(set_to_none=True)
         if not all_at_theta_plus_eps:
-            torch.autograd.backward(((1 - c) * losses).sum() / n_targets)
+            torch.autograd.backward(((1 - c[rows]) * losses).sum() / n_targets)
         del losses  # frees the graph before the second one is built
 
-        rows = all_rows(items)
         if not random_state.has_changed():
-            rows = rows[(c > 0).reshape(len(c), -1).any(dim=1)]
+            rows = rows[(c[rows] > 0).reshape(len(rows), -1).any(dim=1)]
         if len(rows) > 0:
             with perturbed(moved, direction, scale), random_state.replayed():
                 losses_there, _ = checked_losses(loss_fn, rows, items)
                 torch.autograd.backward((c[rows] * losses_there).sum() / n_targets)  # adds to the first sum
-        if self.estimator == "every-k":
-            self._kept_direction = [dense(g) for g in g_w]
-        return loss
+        return loss, g_w
 
     def _single_pass(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
         moved = self._parameters_to_move()
@@ -234,6 +277,14 @@ class EISAM(PerturbingOptimizer):
         is_drawn = systematic_draw(q, self._uniform())
         return is_drawn, target_factors(c, q, is_drawn, row_weights=self.row_weights)
 
+    def _draw_few_rows(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows that ``sampled`` evaluates twice, and what makes up for the others not being."""
+        strength_of_row = c.reshape(len(c), -1).sum(1)
+        p = sampling_probabilities(strength_of_row, self.row_share * len(c))
+        is_drawn = systematic_draw(p, self._uniform())
+        factors = torch.where(is_drawn, 1 / p.clamp_min(torch.finfo(p.dtype).tiny), torch.zeros_like(p))
+        return is_drawn, factors.to(c.dtype).reshape(-1, *[1] * (c.ndim - 1))
+
     def _uniform(self) -> float:
         """This step's random number in [0, 1); a function of seed and step, so that it survives a resume."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.n_steps) % 2**63)
@@ -262,12 +313,21 @@ class EISAM(PerturbingOptimizer):
         moved = self._parameters_to_move()
         with torch.enable_grad(), RandomState(items.device).replayed():
             losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
-            objective = (c.to(losses.dtype) * losses).sum() / n_targets
-            g_w = list(torch.autograd.grad(objective, moved, allow_unused=True, materialize_grads=True))
-        is_exact = self._is_exact_now()
-        kept = self._kept_direction if fits(self._kept_direction, moved) else None
-        direction = g_w if is_exact else kept
-        ours = self._perturbation(direction, moved) if direction is not None else ([], 0.0)
+            is_drawn, factors, own = self._plan(items, c)
+
+            def gradient_of(weights: Tensor) -> list[Tensor]:
+                objective = (weights.to(losses.dtype) * losses).sum() / n_targets
+                return list(
+                    torch.autograd.grad(
+                        objective, moved, retain_graph=True, allow_unused=True, materialize_grads=True
+                    )
+                )
+
+            g_w = gradient_of(c)
+            direction = self._kept_direction if own is None else gradient_of(own)
+        if not fits(direction, moved):
+            direction = None
+        ours = ([], 0.0) if direction is None else self._perturbation(direction, moved)
         exact, _ = self._perturbation(g_w, moved)
         is_per_item = [
             group["per_item"] for group in self.param_groups for moves in self._moves(group) if moves
@@ -277,11 +337,6 @@ class EISAM(PerturbingOptimizer):
             chosen = [i for i in range(len(moved)) if is_per_item[i] == per_item]
             return cosine([ours[0][i] for i in chosen], [exact[i] for i in chosen]) if ours[0] else None
 
-        if is_exact:
-            is_drawn = (c > 0).reshape(len(c), -1).any(dim=1)
-            factors = torch.ones_like(c)
-        else:
-            is_drawn, factors = self._draw_rows(items, c)
         has_target = items >= 0
         used = factors[has_target]
         rows_with_target = has_target.reshape(len(items), -1).any(dim=1)
@@ -295,6 +350,15 @@ class EISAM(PerturbingOptimizer):
             largest_factor=float(used.max()),
         )
 
+    def _plan(self, items: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows the next step perturbs, factors on their targets, and weights of its own direction, if any."""
+        if self.estimator == "sampled":
+            is_drawn, factors = self._draw_few_rows(c)
+            return is_drawn, torch.where(factors > 0, factors, 1.0).expand_as(c), factors * c
+        if self._is_exact_now():
+            return (c > 0).reshape(len(c), -1).any(dim=1), torch.ones_like(c), c
+        return *self._draw_rows(items, c), None
+
     # State
 
     def _own_state(self) -> dict[str, Any]:
@@ -304,6 +368,7 @@ class EISAM(PerturbingOptimizer):
             "estimator": self.estimator,
             "row_weights": self.row_weights,
             "direction_decay": self.direction_decay,
+            "row_share": self.row_share,
             "every": self.every,
             "seed": self.seed,
             "item_weights": self.item_weights.clone(),
@@ -325,5 +390,5 @@ class EISAM(PerturbingOptimizer):
         super()._load_own_state(state)
         self.item_weights = weights.to(self.item_weights.device)
         self._kept_direction = kept
-        for name in ("strength", "row_weights", "direction_decay", "every", "seed"):
+        for name in ("strength", "row_weights", "direction_decay", "row_share", "every", "seed"):
             setattr(self, name, state[name])

@@ -6,7 +6,7 @@ Enters the strength ``c`` of every target; leaves the rows drawn and a factor pe
 import torch
 from torch import Tensor
 
-__all__ = ["ROW_WEIGHTS", "row_probabilities", "systematic_draw", "target_factors"]
+__all__ = ["ROW_WEIGHTS", "row_probabilities", "sampling_probabilities", "systematic_draw", "target_factors"]
 
 ROW_WEIGHTS = ("unbiased", "unit")
 
@@ -39,6 +39,33 @@ def row_probabilities(
     q = there / (there + here).clamp_min(torch.finfo(torch.float64).tiny)
     is_mixed = (there > 0) & (here > 0) & (has_target.sum(1) > 1)
     return torch.where(is_mixed, q.clamp(clip, 1 - clip), q)
+
+
+def sampling_probabilities(strength_of_row: Tensor, n_rows: float) -> Tensor:
+    """Probabilities in proportion to ``strength_of_row`` that add up to ``n_rows``, none above 1.
+
+    What would be above 1 is 1, and the others share the rest in proportion. Rows of no
+    strength are never drawn; where fewer than ``n_rows`` have any, all of those are.
+
+    Args:
+        strength_of_row: ``[rows]``, >= 0; for ``sampled`` the sum of a row's c.
+        n_rows: Wanted sum, > 0.
+
+    Returns:
+        ``[rows]`` float64 in [0, 1].
+    """
+    strength = strength_of_row.to(torch.float64)
+    is_certain = torch.zeros_like(strength, dtype=torch.bool)
+    for _ in range(len(strength)):
+        rest = strength.masked_fill(is_certain, 0.0)
+        if float(rest.sum()) == 0:
+            break
+        wanted = rest * ((n_rows - int(is_certain.sum())) / rest.sum())
+        newly_certain = wanted >= 1
+        if not bool(newly_certain.any()):
+            return torch.where(is_certain, torch.ones_like(wanted), wanted)
+        is_certain |= newly_certain
+    return is_certain.to(torch.float64)
 
 
 def systematic_draw(q: Tensor, uniform: float) -> Tensor:

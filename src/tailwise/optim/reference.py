@@ -22,6 +22,7 @@ __all__ = [
     "look_sam_gradient",
     "momentum_sam_gradient",
     "sam_gradient",
+    "sampled_gradient",
     "single_pass_gradient",
 ]
 
@@ -134,6 +135,35 @@ def single_pass_gradient(
                 term = (1 - c[j]) / (1 - q[b]) * at_theta[j][p] / n
             total[p] = total[p] + term
     return total, of_drawn
+
+
+def sampled_gradient(
+    target_losses: TargetLosses,
+    theta: Sequence[Tensor],
+    c: Tensor,
+    *,
+    row_of_target: Sequence[int],
+    p: Sequence[float],
+    is_drawn: Sequence[bool],
+    rho: float,
+) -> list[Tensor]:
+    """One draw of ``sampled``: the plain gradient, and ``(c_j/p) [∇l_j(θ+ε) − ∇l_j(θ)]`` of drawn rows.
+
+    ``ε = ρ h/‖h‖`` with ``h = Σ (c_j/p) ∇l_j(θ)`` over the drawn rows' targets.
+
+    Args:
+        target_losses: Losses of all N targets as a function of the parameters.
+        theta: The parameters θ.
+        c: ``[N]``.
+        row_of_target: N row numbers.
+        p: Probability of each row.
+        is_drawn: Whether each row was drawn.
+        rho: Radius.
+    """
+    factors = torch.stack(
+        [c[j] / p[b] if is_drawn[b] else torch.zeros_like(c[j]) for j, b in enumerate(row_of_target)]
+    )
+    return eisam_gradient(target_losses, theta, factors, rho=rho)  # (1−f) ∇l(θ) + f ∇l(θ+ε)
 
 
 def _gradient(loss: Callable[[Sequence[Tensor]], Tensor], theta: Sequence[Tensor]) -> list[Tensor]:

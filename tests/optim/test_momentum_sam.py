@@ -240,6 +240,13 @@ def test_a_copy_keeps_an_average_of_its_own():
     assert are_identical(optimizer.state_dict()["tailwise"]["kept_average"], before)
 
 
+def test_a_loaded_state_brings_sign_and_decay_with_it(model):
+    saved = momentum_sam(model, ascend=True, decay=0.5).state_dict()
+    optimizer = momentum_sam(model)
+    optimizer.load_state_dict(saved)
+    assert (optimizer.ascend, optimizer.decay) == (True, 0.5)
+
+
 def test_a_decay_out_of_range_is_refused_by_name_and_value(model):
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\); got 1.0"):
         momentum_sam(model, decay=1.0)

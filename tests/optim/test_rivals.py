@@ -242,6 +242,20 @@ def test_excluded_low_precision_parameters_are_trained_and_never_perturbed(pertu
     assert has_moved
 
 
+# State
+
+
+@pytest.mark.parametrize("method", ["LookSAM", "MomentumSAM"])
+def test_a_saved_state_does_not_follow_later_steps(model, method):
+    optimizer = make(method, model.parameters(), torch.optim.SGD, momentum=0.0)
+    optimizer.step(model.losses, ITEMS)
+    own = optimizer.state_dict()["tailwise"]
+    before = copy.deepcopy(own)
+    for _ in range(4):
+        optimizer.step(model.losses, ITEMS)
+    assert are_same_state(own, before)
+
+
 # Price
 
 

@@ -1,4 +1,8 @@
-"""Vectors that a method keeps between steps, one tensor per perturbed parameter, as checkpoints hold them."""
+"""Vectors that a method keeps between steps, one tensor per perturbed parameter, as checkpoints hold them.
+
+Methods replace them and never change them in place, so that a state dict may share them, as it
+shares the base optimizer's moments.
+"""
 
 from collections.abc import Sequence
 from typing import TypeGuard
@@ -14,8 +18,8 @@ def fits(kept: Sequence[Tensor] | None, moved: Sequence[Tensor]) -> TypeGuard[li
 
 
 def saved(kept: Sequence[Tensor] | None) -> list[Tensor] | None:
-    """Copies for a state dict."""
-    return None if kept is None else [k.clone() for k in kept]
+    """What goes into a state dict."""
+    return None if kept is None else list(kept)
 
 
 def restored(state: Sequence[Tensor] | None, moved: Sequence[Tensor], name: str) -> list[Tensor] | None:
@@ -27,4 +31,4 @@ def restored(state: Sequence[Tensor] | None, moved: Sequence[Tensor], name: str)
             f"state_dict must hold {name} of {len(moved)} tensors, shaped like what is perturbed; "
             f"got {len(state)}. The checkpoint perturbs other parameters."
         )
-    return [s.to(p).clone() for s, p in zip(state, moved, strict=True)]
+    return [s.to(p) for s, p in zip(state, moved, strict=True)]

@@ -49,6 +49,14 @@ def test_a_name_with_markup_is_shown_as_it_is(metrics: Metrics) -> None:
     assert "[red]y" in text
 
 
+def test_a_long_label_is_broken_after_a_space_or_a_hyphen_and_not_within_a_word(metrics: Metrics) -> None:
+    metrics["variants"][3]["label"] = "EISAM (single-pass, ρ=0.05, λ=1, rank) + re-weighting 0.5"
+    lines = [line[:10].strip() for line in show(metrics)]
+    assert "(single-" in lines
+    assert lines.count("pass,") == 2  # in its own row and in that of its difference
+    assert lines.count("weighting") == 2
+
+
 def test_one_variant_makes_a_table_without_differences(make: Make) -> None:
     text = "\n".join(show(make(references=False, baseline=False)))
     assert "−" not in text

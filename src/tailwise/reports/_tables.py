@@ -1,9 +1,12 @@
 """The results as a table: for the terminal (80 columns suffice) and for a README."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Console
+from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
@@ -52,7 +55,7 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
         cells = [_value_cell([results.accuracy(name, m, s) for m in _METRICS]) for s in segments]
         slots, coverage = results.slot_share(name, results.tail), results.coverage(name)
         table.add_row(
-            Text(results.labels[name]),
+            _Label(results.labels[name]),
             _metric_names(),
             *cells,
             percent(slots.value if slots else None).replace("\u202f", ""),
@@ -66,7 +69,7 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
         found = [[results.difference(name, m, s) for m in _METRICS] for s in segments]
         if any(d is not None for pair in found for d in pair):
             table.add_row(
-                Text(f"{results.labels[name]} − {_baseline_label(results)}"),
+                _Label(f"{results.labels[name]} − {_baseline_label(results)}"),
                 _metric_names(),
                 *(_difference_cell(pair) for pair in found),
                 _point_cell(results.compared_slot_share(name)),
@@ -74,6 +77,13 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
                 "",
             )
     return table
+
+
+class _Label(Text):
+    """A variant's label, which a narrow column breaks after a hyphen rather than within a word."""
+
+    def wrap(self, console: Console, width: int, **_: Any) -> Lines:
+        return Lines(Text(line) for line in textwrap.wrap(self.plain, width))
 
 
 def markdown_table(metrics: Mapping[str, Any]) -> str:

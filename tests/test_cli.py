@@ -102,6 +102,10 @@ def test_a_setting_of_the_command_line_is_kept_in_the_run(command, files, tmp_pa
             ["run", "--out=OUT", "--data=ml-100k", "--optimizer=eisam:strength=3"],
             "strength must be in [0, 1]",
         ),
+        (
+            ["run", "--out=OUT", "--data=ml-100k", "--optimizer=adamw:rho=0.1"],
+            "rho must be left out for adamw",
+        ),
         (["run", "--out=OUT", "--data=ml-100k", "--preset=huge"], "preset must be one of"),
         (["run", "--out=OUT", "--data=ml-100k", "--set=model.dept=2"], "Did you mean 'depth'?"),
         (["run", "--out=OUT", "--data=ml-100k", "--column=user_id"], "--column must be key=value"),

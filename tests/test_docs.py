@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tailwise import cli
 from tailwise.cli import app
 from tailwise.jobs import RunConfig, VariantConfig
+from tailwise.jobs._methods import METHODS
 from tailwise.recommenders import BackboneConfig, ItemTokenConfig
 from tailwise.training import TrainingConfig
 
@@ -123,6 +125,40 @@ def test_every_setting_is_documented_with_its_default(section: str, cls: type) -
             assert rows[name] == default, name
         elif isinstance(default, tuple):
             assert rows[name] == ", ".join(str(entry) for entry in default), name
+
+
+def variant_rows() -> list[tuple[str, str, str]]:
+    """(setting, default, whose it is) of the variants' table, for the settings of some optimizers."""
+    text = (ROOT / "docs" / "configuration.md").read_text().split("## `[[variants]]`\n")[1]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", text.split("\n## ")[0], flags=re.MULTILINE)
+    return [row for row in rows if row[2] != "all"]
+
+
+def test_every_setting_of_every_optimizer_is_documented_with_its_default() -> None:
+    documented: dict[str, dict[str, str]] = {name: {} for name in METHODS}
+    for setting, default, whose in variant_rows():
+        general, *exceptions = default.split("; ")
+        but = whose.removeprefix("all but ").split(", ")
+        for optimizer in [n for n in METHODS if n not in but] if whose.startswith("all but") else but:
+            own = [e.removeprefix(f"{optimizer} ") for e in exceptions if e.startswith(f"{optimizer} ")]
+            documented[optimizer][setting] = (own or [general])[0]
+    for optimizer, method in METHODS.items():
+        assert documented[optimizer].keys() == method.defaults.keys(), optimizer
+        for setting, default in method.defaults.items():
+            written = documented[optimizer][setting]
+            same = (
+                written == str(default).lower()
+                if isinstance(default, bool | str)
+                else float(written) == default
+            )
+            assert same, (optimizer, setting)
+
+
+def test_every_optimizer_is_documented_and_named_by_the_command_line() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    for optimizer in METHODS:
+        assert f"| `{optimizer}` |" in page
+        assert re.search(rf"\b{optimizer}\b", cli.run.__doc__ or "")
 
 
 def test_the_changelog_names_an_issue_on_every_line() -> None:

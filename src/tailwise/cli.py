@@ -56,7 +56,8 @@ def run(
         items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
         column: Our column name = yours, e.g. user_id=customer. items.item_id=sku concerns one file.
         model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
-        optimizer: adamw, sam or eisam; with settings, eisam:rho=0.1,strength=1. Repeat to compare.
+        optimizer: adamw, sam, asam, imbsam, focal-sam, group-sam, looksam, momentum-sam or eisam; with
+            settings, eisam:rho=0.1,estimator=single-pass. Repeat to compare.
         reference: most-popular, item-knn, sasrec. Repeat for several.
         seed: Of the training. Repeat for several; five are the norm for a claim.
         split: How to hold out; auto is the data set's recommended split, global-time for files.

@@ -173,53 +173,6 @@ def test_settings_survive_a_round_trip_through_plain_values():
     assert config_from_dict(RunConfig, config_as_dict(config)) == config
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("adamw", VariantConfig("adamw")),
-        ("eisam", VariantConfig("eisam", optimizer="eisam")),
-        (
-            "eisam:rho=0.1,strength=1,weights=power",
-            VariantConfig(
-                "eisam-rho=0.1-strength=1-weights=power",
-                optimizer="eisam",
-                rho=0.1,
-                strength=1.0,
-                weights="power",
-            ),
-        ),
-        ("sam:name=plain-sam,rho=0", VariantConfig("plain-sam", optimizer="sam", rho=0.0)),
-        ("adamw:", VariantConfig("adamw")),
-    ],
-)
-def test_a_variant_is_read_from_the_command_line(text, expected):
-    assert VariantConfig.parse(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("adam", "variant optimizer must be one of adamw, sam, eisam; got 'adam'"),
-        ("eisam:radius=1", "variant 'eisam:radius=1' must use the settings rho, .*; got 'radius'"),
-        ("eisam:rho=big", "rho of variant 'eisam:rho=big' must be a number; got 'big'"),
-        ("eisam:rho=-1", "variant 'eisam-rho=-1': rho must be .*; got -1.0"),
-        ("eisam:rho=nan", "rho must be .*; got nan"),
-        ("eisam:strength=2", r"strength must be in \[0, 1\]; got 2.0"),
-        ("eisam:weights=tail", "got 'tail'"),
-        ("eisam:gamma=-1", "gamma must be .*; got -1"),
-        ("eisam:estimator=magic", "estimator must be one of .*; got 'magic'"),
-        ("adamw:logit_adjustment=-1", "tau must be .*; got -1.0"),
-        ("adamw:name=a/b", "variant name must be usable as a folder's: .*; got 'a/b'"),
-        ("adamw:name=..", "variant name must be .*; got '..'"),
-        ("adamw:name=", "variant name must be .*; got ''"),
-        ("adamw:name=data", "variant name must be .* not 'data'; got 'data'"),
-    ],
-)
-def test_a_variant_out_of_range_is_refused_before_any_work(text, message):
-    with pytest.raises(ConfigError, match=message):
-        VariantConfig.parse(text)
-
-
 def test_variants_have_names_of_their_own():
     twice = (VariantConfig("adamw"), VariantConfig("adamw"))
     with pytest.raises(ConfigError, match="variant names must be unique; got 'adamw' twice"):
@@ -228,16 +181,47 @@ def test_variants_have_names_of_their_own():
         RunConfig(DataConfig(name="x"), variants=(VariantConfig("item-knn"),))
 
 
-def test_the_baseline_is_the_first_plain_variant():
-    adjusted = VariantConfig("adjusted", logit_adjustment=0.2)
+@pytest.mark.parametrize(
+    "extra",
+    [{"logit_adjustment": 0.2}, {"reweighting": 0.5}, {"reweighting_beta": 0.99}, {"resampling": 0.5}],
+)
+def test_the_baseline_is_the_first_plain_variant(extra):
+    lifted = VariantConfig("lifted", **extra)
     plain, eisam = VariantConfig("adamw"), VariantConfig("eisam", optimizer="eisam")
-    assert RunConfig(DataConfig(name="x"), variants=(eisam, adjusted, plain)).baseline == plain
-    assert RunConfig(DataConfig(name="x"), variants=(eisam, adjusted)).baseline == eisam
+    assert RunConfig(DataConfig(name="x"), variants=(eisam, lifted, plain)).baseline == plain
+    assert RunConfig(DataConfig(name="x"), variants=(eisam, lifted)).baseline == eisam
 
 
-def test_labels_say_what_a_person_needs():
-    assert VariantConfig.parse("eisam:rho=0.1").label == "EISAM (exact, ρ=0.1, λ=1, rank)"
-    assert VariantConfig.parse("sam:logit_adjustment=0.2").label == "SAM (ρ=0.05) + logit adjustment τ=0.2"
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("{name='x', rho=0.1}", "variant 'x': rho must be left out for adamw, .*; got 0.1"),
+        ("{name='x', optimizer='sam', every=2}", "variant 'x': every must be left out for sam, .*; got 2"),
+        ("{name='x', optimizer='looksam', every=2.5}", r"variants\[0\].every must be of kind int; got 2.5"),
+        ("{name='x', optimizer='sam', relative=1}", r"variants\[0\].relative must be of kind bool; got 1"),
+        ("{name='x', radius=1}", r"setting variants\[0\].radius must exist"),
+    ],
+)
+def test_a_variant_of_a_file_is_judged_like_one_of_the_command_line(tmp_path, variant, message):
+    with pytest.raises(ConfigError, match=message):
+        load(toml=f"variants = [{variant}]\n", folder=tmp_path)
+
+
+def test_a_variant_of_a_file_reads_every_kind_of_setting(tmp_path):
+    toml = """
+    [[variants]]
+    name = "all-kinds"
+    optimizer = "eisam"
+    rho = 1
+    estimator = "every-k"
+    every = 3
+    relative = true
+    perturb = "*lora_B*"
+    strength = "none"
+    """
+    (variant,) = load(toml=toml, folder=tmp_path).variants
+    assert (variant.rho, variant.every, variant.relative, variant.perturb) == (1.0, 3, True, "*lora_B*")
+    assert variant.strength == 1.0  # none is the default
 
 
 def test_segment_rules_judge_their_own_parameters():

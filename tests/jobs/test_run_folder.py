@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from tailwise.errors import ConfigError, DataError
-from tailwise.jobs import DataConfig, RunConfig, VariantConfig
+from tailwise.jobs import DataConfig, RunConfig, VariantConfig, config_as_dict
 from tailwise.jobs._run_folder import RunFolder, write_json
 
 CONFIG = RunConfig(DataConfig(name="ml-100k"))
@@ -75,6 +75,54 @@ def test_a_run_may_grow_by_seeds_variants_and_references_but_not_shrink(tmp_path
     assert RunFolder(tmp_path).read_config() == larger
     with pytest.raises(ConfigError, match=r"other values of references, seeds, variants\."):
         RunFolder(tmp_path).claim(CONFIG, resume=True)
+
+
+def as_an_earlier_version_wrote_it(config: RunConfig) -> dict[str, object]:
+    """Without the settings that came later, and with every variant's settings whether used or not."""
+    content = json.loads(json.dumps(config_as_dict(config)))
+    for training in (content["training"], content["sasrec"]["training"]):
+        del training["keep"]
+    content["variants"] = [
+        {
+            "name": variant.name,
+            "optimizer": variant.optimizer,
+            "rho": variant.rho or 0.05,
+            "strength": 1.0,
+            "weights": "rank",
+            "gamma": 1.0,
+            "estimator": "exact",
+            "logit_adjustment": variant.logit_adjustment,
+        }
+        for variant in config.variants
+    ]
+    return content
+
+
+def test_a_run_of_an_earlier_version_is_read_resumed_and_grown(tmp_path):
+    variants = (
+        *CONFIG.variants,
+        VariantConfig("sam", optimizer="sam", rho=0.1),
+        VariantConfig("margin", logit_adjustment=0.2),
+    )
+    config = replace(CONFIG, variants=variants)
+    write_json(as_an_earlier_version_wrote_it(config), tmp_path / "config.json")
+    assert RunFolder(tmp_path).read_config() == config
+    RunFolder(tmp_path).claim(config, resume=True)
+    write_json(as_an_earlier_version_wrote_it(config), tmp_path / "config.json")
+    larger = replace(config, variants=(*variants, VariantConfig("asam", optimizer="asam")))
+    RunFolder(tmp_path).claim(larger, resume=True)
+    assert RunFolder(tmp_path).read_config() == larger
+    other = replace(larger, variants=(*variants[:2], replace(variants[2], rho=0.2)))
+    with pytest.raises(ConfigError, match=r"got other values of variants\."):
+        RunFolder(tmp_path).claim(other, resume=True)
+
+
+def test_settings_are_written_without_what_a_variant_does_not_use(tmp_path):
+    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    adamw, eisam = json.loads((tmp_path / "config.json").read_text())["variants"]
+    assert "rho" not in adamw
+    assert (eisam["rho"], eisam["estimator"]) == (0.05, "exact")
+    assert "every" not in eisam
 
 
 def test_a_process_killed_while_it_wrote_its_settings_is_no_obstacle(tmp_path):

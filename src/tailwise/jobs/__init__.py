@@ -10,10 +10,10 @@ from tailwise.jobs._config import (
     RunConfig,
     SASRecReferenceConfig,
     SegmentConfig,
-    VariantConfig,
 )
 from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
 from tailwise.jobs._run import evaluate, report, run
+from tailwise.jobs._variants import VariantConfig
 
 __all__ = [
     "PRESETS",

@@ -1,34 +1,27 @@
 """The settings of a run, and what each part of it means."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tailwise.errors import ConfigError
-from tailwise.optim import EISAM, item_weights, logit_offsets
+from tailwise.jobs._variants import VariantConfig
 from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig
 from tailwise.segments import RULES
 from tailwise.training import TrainingConfig
 
 __all__ = [
-    "BASELINE_OPTIMIZER",
     "DataConfig",
     "EvaluationConfig",
     "RunConfig",
     "SASRecReferenceConfig",
     "SegmentConfig",
-    "VariantConfig",
 ]
 
-BASELINE_OPTIMIZER = "adamw"
-_OPTIMIZERS = ("adamw", "sam", "eisam")
 _REFERENCES = ("most-popular", "item-knn", "sasrec")
 _SPLITS = ("auto", "global-time", "leave-last-out")
-_FOLDER_NAME = re.compile(r"[\w=,+-][\w=,+.-]*")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -180,91 +173,6 @@ class SASRecReferenceConfig:
 
 
 @dataclass(frozen=True)
-class VariantConfig:
-    """One way to train the recommender.
-
-    Attributes:
-        name: Of the folder and in all results; unique in a run.
-        optimizer: ``adamw``, ``sam`` or ``eisam``.
-        rho: Radius of the perturbation, in the units of the parameters, >= 0; for ``sam``
-            and ``eisam``.
-        strength: λ of EISAM, in [0, 1].
-        weights: Scheme of EISAM's item weights.
-        gamma: Tail emphasis of the weights, >= 0.
-        estimator: Of EISAM's gradient.
-        logit_adjustment: τ >= 0 added on the loss side; 0 is off. Goes with any optimizer.
-    """
-
-    name: str
-    optimizer: str = BASELINE_OPTIMIZER
-    rho: float = 0.05
-    strength: float = 1.0
-    weights: str = "rank"
-    gamma: float = 1.0
-    estimator: str = "exact"
-    logit_adjustment: float = 0.0
-
-    def __post_init__(self) -> None:
-        _one_of("variant optimizer", self.optimizer, _OPTIMIZERS)
-        try:  # the method itself judges its settings, on two items: before any work rather than after
-            counts = torch.tensor([2, 1])
-            weights = item_weights(counts, self.weights, gamma=self.gamma)
-            theta = torch.zeros(1, requires_grad=True)
-            EISAM(
-                [theta],
-                torch.optim.SGD,
-                item_weights=weights,
-                rho=self.rho,
-                strength=self.strength,
-                estimator=self.estimator,
-            )
-            logit_offsets(counts, self.logit_adjustment)
-        except ValueError as error:
-            raise ConfigError(f"variant {self.name!r}: {error}") from None
-        if not _FOLDER_NAME.fullmatch(self.name) or self.name == "data":
-            raise ConfigError(
-                "variant name must be usable as a folder's: letters, digits and =,+-._, not starting "
-                f"with a dot, and not 'data'; got {self.name!r}."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> "VariantConfig":
-        """Read ``optimizer`` or ``optimizer:setting=value,...``, as on the command line.
-
-        Example:
-            >>> VariantConfig.parse("eisam:rho=0.1,logit_adjustment=0.2").name
-            'eisam-rho=0.1-logit_adjustment=0.2'
-        """
-        optimizer, _, rest = text.partition(":")
-        settings: dict[str, Any] = {}
-        for setting in filter(None, rest.split(",")):
-            key, _, value = setting.partition("=")
-            if key in ("rho", "strength", "gamma", "logit_adjustment"):
-                try:
-                    settings[key] = float(value)
-                except ValueError:
-                    raise ConfigError(f"{key} of variant {text!r} must be a number; got {value!r}.") from None
-            elif key in ("weights", "estimator", "name"):
-                settings[key] = value
-            else:
-                raise ConfigError(
-                    f"variant {text!r} must use the settings rho, strength, weights, gamma, estimator, "
-                    f"logit_adjustment or name; got {key!r}."
-                )
-        default_name = "-".join([optimizer, *filter(None, rest.split(","))])
-        return cls(**{"name": default_name, "optimizer": optimizer, **settings})
-
-    @property
-    def label(self) -> str:
-        """What people read in tables."""
-        if self.optimizer == "eisam":
-            text = f"EISAM ({self.estimator}, ρ={self.rho:g}, λ={self.strength:g}, {self.weights})"
-        else:
-            text = f"SAM (ρ={self.rho:g})" if self.optimizer == "sam" else "AdamW"
-        return text + (f" + logit adjustment τ={self.logit_adjustment:g}" if self.logit_adjustment else "")
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides what a run computes.
 
@@ -323,5 +231,4 @@ class RunConfig:
     @property
     def baseline(self) -> VariantConfig:
         """The variant that the others are compared with: the first plain one, else the first."""
-        plain = [v for v in self.variants if v.optimizer == BASELINE_OPTIMIZER and not v.logit_adjustment]
-        return (plain or list(self.variants))[0]
+        return next((v for v in self.variants if v.is_plain), self.variants[0])

@@ -8,10 +8,11 @@ import numpy as np
 import tailwise
 from tailwise.errors import DataError
 from tailwise.evaluation import Rankings, compare_variants, evaluate_variant
-from tailwise.jobs._config import RunConfig, SegmentConfig, VariantConfig
+from tailwise.jobs._config import RunConfig, SegmentConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
+from tailwise.jobs._variants import VariantConfig
 from tailwise.reports import SCHEMA_VERSION
 from tailwise.segments import PopularityWindow, Segments, concentration, popularity, segment_items
 
@@ -128,7 +129,7 @@ def _settings(variant: VariantConfig | None, config: RunConfig, record: dict[str
     settings: dict[str, Any] = {"surroundings": record["surroundings"]}
     if variant is not None:
         settings |= {
-            "variant": config_as_dict(variant),
+            "variant": variant.as_dict(),
             "model": config_as_dict(config.model),
             "recommender": config_as_dict(config.recommender),
         }

@@ -8,7 +8,13 @@ from tailwise.jobs._measure import measure_run
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData, prepare_run_data
 from tailwise.jobs._run_folder import RunFolder
-from tailwise.jobs._train_variant import choose_device, measure_reference, train_sasrec, train_variant
+from tailwise.jobs._train_variant import (
+    check_moved_parameters,
+    choose_device,
+    measure_reference,
+    train_sasrec,
+    train_variant,
+)
 from tailwise.recommenders import encode_titles, resolve_language_model
 from tailwise.reports import read_metrics, write_metrics, write_report
 
@@ -75,6 +81,7 @@ def _train_all(config: RunConfig, folder: RunFolder, data: RunData, narrator: Na
                 device=choose_device(config.device),
                 progress=progress.encoding,
             )
+        check_moved_parameters(config, [v for _, v in todo], data=data, encodings=encodings)
     for seed, variant in todo:
         train_variant(
             config,

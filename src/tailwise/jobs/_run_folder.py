@@ -23,6 +23,7 @@ from typing import Any
 from tailwise.errors import ConfigError, DataError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict, config_from_dict
+from tailwise.jobs._variants import without_unused
 
 __all__ = ["ResultFolder", "RunFolder", "write_json"]
 
@@ -136,7 +137,7 @@ class RunFolder:
             ConfigError: the folder holds another run, or this one and ``resume`` is False.
         """
         file = self.path / "config.json"
-        settings = config_as_dict(config)
+        settings = _as_dict(config)
         if not file.is_file():
             # A process killed while it wrote its settings leaves a part of them behind.
             if self.path.is_dir() and any(
@@ -153,7 +154,7 @@ class RunFolder:
                 f"--out must be a new folder; got {str(self.path)!r}, which holds a run. "
                 "Pass --resume to go on with it."
             )
-        earlier = json.loads(file.read_text())
+        earlier = _as_dict(_read_config(file))
         grown = {name for name in _GROWING if all(entry in settings[name] for entry in earlier[name])}
         differing = sorted(set(_differences(earlier, settings)) - grown)
         if differing:
@@ -176,7 +177,19 @@ class RunFolder:
                 f"run must be a folder that `tailwise run --out` made; got {str(self.path)!r}, which holds "
                 "no config.json."
             )
-        return config_from_dict(RunConfig, json.loads(file.read_text()))
+        return _read_config(file)
+
+
+def _as_dict(config: RunConfig) -> dict[str, Any]:
+    """Settings as they are written: of each variant, those that it uses."""
+    return config_as_dict(config) | {"variants": [variant.as_dict() for variant in config.variants]}
+
+
+def _read_config(file: Path) -> RunConfig:
+    """Settings that this or an earlier version wrote; those that were not there yet have their defaults."""
+    content = json.loads(file.read_text())
+    content["variants"] = [without_unused(variant) for variant in content["variants"]]
+    return config_from_dict(RunConfig, content)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -2,22 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings, mean_ndcg, rank_targets
 from tailwise.interactions import HeldOut
-from tailwise.jobs._config import RunConfig, VariantConfig
+from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData, sample_users
 from tailwise.jobs._run_folder import ResultFolder
-from tailwise.optim import EISAM, ERM, SAM, PerTargetOptimizer, item_weights, logit_offsets
+from tailwise.jobs._variants import VariantConfig, make_optimizer
+from tailwise.optim import logit_offsets, loss_weights, row_sampling_weights
 from tailwise.recommenders import (
     ItemKNN,
     ItemTokenRecommender,
@@ -29,7 +31,7 @@ from tailwise.recommenders import (
 )
 from tailwise.training import TrainingConfig, describe_surroundings, fit
 
-__all__ = ["choose_device", "measure_reference", "train_sasrec", "train_variant"]
+__all__ = ["check_moved_parameters", "choose_device", "measure_reference", "train_sasrec", "train_variant"]
 
 VALIDATION_K = 10
 
@@ -41,6 +43,25 @@ def choose_device(requested: str) -> torch.device:
     if requested == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device must be one that is there; got 'cuda', and torch sees no CUDA device.")
     return torch.device(requested)
+
+
+def check_moved_parameters(
+    config: RunConfig, variants: Sequence[VariantConfig], *, data: RunData, encodings: Tensor
+) -> None:
+    """Refuse a pattern of parameter names that matches none, before hours of training rather than after.
+
+    Raises:
+        ConfigError: names the variant, the pattern and some of the parameters.
+    """
+    by_name = {variant for variant in variants if variant.moves_by_name}
+    if not by_name:
+        return
+    recommender = build_item_token(
+        encodings, config.model, config.recommender, seed=0, device=choose_device(config.device)
+    )
+    for variant in by_name:
+        groups = recommender.parameter_groups(config.training.learning_rate)
+        make_optimizer(variant, groups, torch.from_numpy(data.counts), seed=0)
 
 
 def train_variant(
@@ -93,12 +114,13 @@ def _train(
     validation = sample_users(
         data.held_out("validation"), config.evaluation.validation_users, config.evaluation.seed
     )
-    offsets = logit_offsets(counts, variant.logit_adjustment) if variant.logit_adjustment else None
+    histories = data.training_histories()
+    groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
     with narrator.task(f"{variant.name}, seed {seed}") as progress:
         result = fit(
             recommender,
-            make_optimizer(variant, recommender, training, counts),
-            data.training_histories(),
+            make_optimizer(variant, groups, counts, seed=seed),
+            histories,
             training,
             validate=lambda: mean_ndcg(
                 rank(recommender, validation, config, progress=progress.ranking), k=VALIDATION_K
@@ -106,14 +128,16 @@ def _train(
             folder=folder.training,
             seed=seed,
             identity=_identity(recommender, config, training, variant, seed=seed, data=data),
-            logit_offsets=offsets,
+            logit_offsets=_logit_offsets(variant, counts),
+            target_weights=_target_weights(variant, counts),
+            history_weights=_history_weights(variant, counts, histories),
             progress=progress.step,
         )
         save_recommender(recommender, folder.model)
         rank(recommender, data.held_out("test"), config, progress=progress.ranking).save(folder.rankings)
     folder.write_record(
         {
-            "variant": asdict(variant),
+            "variant": variant.as_dict(),
             "training": asdict(training),
             "seed": seed,
             "cost": {
@@ -134,23 +158,26 @@ def _train(
     )
 
 
-def make_optimizer(
-    variant: VariantConfig, recommender: ItemTokenRecommender, training: TrainingConfig, counts: Tensor
-) -> PerTargetOptimizer:
-    """Return the optimizer that a variant names, over the recommender's parameters."""
-    groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
-    if variant.optimizer == "adamw":
-        return ERM(groups, torch.optim.AdamW)
-    if variant.optimizer == "sam":
-        return SAM(groups, torch.optim.AdamW, rho=variant.rho)
-    return EISAM(
-        groups,
-        torch.optim.AdamW,
-        item_weights=item_weights(counts, variant.weights, gamma=variant.gamma),
-        rho=variant.rho,
-        strength=variant.strength,
-        estimator=variant.estimator,
-    )
+def _logit_offsets(variant: VariantConfig, counts: Tensor) -> Tensor | None:
+    return logit_offsets(counts, variant.logit_adjustment) if variant.logit_adjustment else None
+
+
+def _target_weights(variant: VariantConfig, counts: Tensor) -> Tensor | None:
+    if variant.reweighting:
+        return loss_weights(counts, "inverse", power=variant.reweighting)
+    if variant.reweighting_beta:
+        return loss_weights(counts, "effective-number", beta=variant.reweighting_beta)
+    return None
+
+
+def _history_weights(
+    variant: VariantConfig, counts: Tensor, histories: Sequence[np.ndarray]
+) -> np.ndarray | None:
+    """Weights by the targets of each history: its first item is nobody's target."""
+    if not variant.resampling:
+        return None
+    targets = [torch.from_numpy(history[1:]) for history in histories]
+    return row_sampling_weights(targets, counts, power=variant.resampling).numpy()
 
 
 def measure_reference(
@@ -206,7 +233,7 @@ def _identity(
             for name, buffer in recommender.item_vectors.named_buffers()
         },
         "training": config_as_dict(replace(training, checkpoint_seconds=0)),
-        "variant": config_as_dict(variant),
+        "variant": variant.as_dict(),
         "validation": [config.evaluation.validation_users, config.evaluation.seed],
         "seed": seed,
         "data": data.summary["checksum"],

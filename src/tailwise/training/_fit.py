@@ -220,8 +220,8 @@ class _Sitting:
         if saved["identity"] != self.identity:
             raise CheckpointError(
                 f"checkpoint in {str(self.folder)!r} must be of this training ({self.identity}); got one of "
-                f"{saved['identity']}. Settings or data have changed: choose another output folder, or "
-                "delete this one."
+                f"{saved['identity']}. Settings, data or the version of Tailwise have changed: choose "
+                "another output folder, or delete this one."
             )
         load_trainable_state(self.recommender, saved["parameters"])
         self.optimizer.load_state_dict(saved["optimizer"])

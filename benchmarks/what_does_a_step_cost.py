@@ -8,9 +8,12 @@ In time, in memory, and in counted forwards and backwards::
 **Settings.** ``smollm2-16x64`` and ``smollm2-16x256``: SmolLM2-135M with LoRA of rank 8 as a causal
 language model, 16 rows of 64 or 256 tokens, one target item per row, the row's loss being the
 mean over its tokens. Tokens are random, which no cost depends on; targets are drawn from 10,000
-items by Zipf's law. ``item-token``: the item-token LRS on ML-100K as ``--preset quick`` trains it,
-on that preset's first batches (dropout on, every position a target). ``tiny`` and
-``tiny-item-token`` are their small random likenesses; times there say nothing.
+items by Zipf's law. The longer rows are for the main estimators only, unless ``--methods`` says
+otherwise: a step takes half a minute on one core. ``item-token``: the item-token LRS on ML-100K
+as ``--preset quick`` trains it, on that preset's first batches (dropout on, every position a
+target). ``tiny`` and ``tiny-item-token`` are their small random likenesses; times there say
+nothing. Where others use the machine too, set ``OMP_NUM_THREADS=1``: threads that wait for each
+other take many times as long.
 
 **Time.** Every method trains the same model in one process. For each batch, the methods have their
 turn in an order drawn anew, and AdamW has one between any two of them; a time ratio is that
@@ -61,8 +64,9 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from _course import FORWARD, Course, Method
 from _record import aligned, keep, median_interval, rounded, surroundings
-from _workloads import SETTINGS, Batch, Workload
+from _workloads import SETTINGS, Workload
 from tailwise.optim import (
     ASAM,
     EISAM,
@@ -72,27 +76,16 @@ from tailwise.optim import (
     GroupSAM,
     ImbSAM,
     LookSAM,
-    LossFunction,
     MomentumSAM,
-    PerTargetOptimizer,
     item_weights,
 )
 from tailwise.training._memory import PeakMemory
 
 QUESTION = "What does a training step of every estimator and rival cost over plain AdamW?"
 SLUG = "what-does-a-step-cost"
-BASELINE, FORWARD = "adamw", "forward"
+BASELINE = "adamw"
 RHO = 0.05  # costs do not depend on it
 CYCLE = 5  # of methods that do something costly every k steps
-
-
-@dataclass(frozen=True)
-class Method:
-    """How to make an optimizer, and after how many steps its costs repeat."""
-
-    label: str
-    make: Callable[[Workload], PerTargetOptimizer]
-    cycle: int = 1
 
 
 def _eisam(workload: Workload, estimator: str, **arguments: Any) -> EISAM:
@@ -129,94 +122,6 @@ METHODS = {
 }
 
 
-class RowCounter:
-    """Counts the forwards and backwards through a loss function, in shares of the batch's rows."""
-
-    def __init__(self) -> None:
-        self.forwards = self.backwards = 0.0
-
-    def counted(self, batch: Batch) -> LossFunction:
-        """Return the batch's loss function with this counter inside."""
-
-        def losses(rows: Tensor) -> Tensor:
-            share = len(rows) / len(batch.items)
-            self.forwards += share
-            passed: Tensor = _Passage.apply(batch.losses(rows), self, share)  # type: ignore[no-untyped-call]
-            return passed
-
-        return losses
-
-
-class _Passage(torch.autograd.Function):
-    """The identity, which tells a counter when a backward comes through."""
-
-    @staticmethod
-    def forward(ctx: Any, losses: Tensor, counter: RowCounter, share: float) -> Tensor:
-        ctx.counter, ctx.share = counter, share
-        return losses.view_as(losses)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        ctx.counter.backwards += ctx.share
-        return gradients[0], None, None
-
-
-def train_one_step(optimizer: PerTargetOptimizer, loss_fn: LossFunction, items: Tensor) -> None:
-    """What the training loop does with a batch, the same dropout masks for every method."""
-    torch.manual_seed(0)
-    optimizer.compute_gradient(loss_fn, items)
-    torch.nn.utils.clip_grad_norm_(optimizer.parameters(), 1.0)
-    optimizer.step()
-
-
-class Course:
-    """The methods over one workload, and a forward alone, each to be given turns.
-
-    Every turn starts from the same parameters; optimizers keep their state between turns.
-    """
-
-    def __init__(self, workload: Workload, methods: Sequence[str]) -> None:
-        self._workload = workload
-        self._start = [p.detach().clone() for p in workload.trainable()]
-        self._optimizers = {name: METHODS[name].make(workload) for name in methods}
-        self._counters = {name: RowCounter() for name in (*methods, FORWARD)}
-        self._n_steps = dict.fromkeys(self._counters, 0)
-
-    def turn(self, name: str, batch: Batch) -> np.ndarray:
-        """Train one cycle on ``batch``; return seconds per step, by the clock and of the processor."""
-        self.restore()
-        loss_fn = self._counters[name].counted(batch)
-        n_steps = METHODS[name].cycle if name in METHODS else 1
-        began = self._now()
-        for _ in range(n_steps):
-            if name == FORWARD:
-                torch.manual_seed(0)
-                loss_fn(torch.arange(len(batch.items), device=batch.items.device)).sum()
-            else:
-                train_one_step(self._optimizers[name], loss_fn, batch.items)
-        self._n_steps[name] += n_steps
-        seconds: np.ndarray = (self._now() - began) / n_steps
-        return seconds
-
-    def restore(self) -> None:
-        """Put the parameters back to where they started."""
-        with torch.no_grad():
-            for parameter, value in zip(self._workload.trainable(), self._start, strict=True):
-                parameter.copy_(value)
-                parameter.grad = None
-
-    def counts(self, name: str) -> tuple[float, float]:
-        """Return forwards and backwards per step, in batches."""
-        counter, n_steps = self._counters[name], self._n_steps[name]
-        return counter.forwards / n_steps, counter.backwards / n_steps
-
-    def _now(self) -> np.ndarray:
-        device = self._start[0].device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return np.array([time.perf_counter(), time.process_time()])
-
-
 @dataclass(frozen=True)
 class Timing:
     """One method's turns, an entry per repeat.
@@ -238,7 +143,7 @@ def measure_time(
     workload: Workload, methods: Sequence[str], *, steps: int, repeats: int, say: Callable[[str], None]
 ) -> dict[str, Timing]:
     """Time all methods, and a forward alone, side by side; see the top of this file."""
-    course = Course(workload, methods)
+    course = Course(workload, {name: METHODS[name] for name in methods})
     others = [name for name in methods if name != BASELINE] + [FORWARD]
     for name in (BASELINE, *others):
         course.turn(name, workload.batches[0])  # warm up
@@ -312,7 +217,7 @@ def peak_memory(workload: Workload, method: str, *, steps: int) -> float:
     """Return the peak in MiB of two turns on each of the first ``steps`` batches."""
     gc.collect()
     peak = PeakMemory(workload.counts.device)
-    course = Course(workload, [method])
+    course = Course(workload, {method: METHODS[method]})
     for batch in workload.batches[:steps]:
         course.turn(method, batch)
         course.turn(method, batch)  # optimizer states and directions are there from the second step on

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from _course import Course, RowCounter
 from _record import aligned, median_interval
 from _workloads import SETTINGS, Batch
-from what_does_a_step_cost import METHODS, QUESTION, Course, RowCounter, main, measure_time
+from what_does_a_step_cost import METHODS, QUESTION, main, measure_time
 
 PROMISED = {
     "setting",
@@ -69,7 +70,7 @@ def test_every_method_takes_the_forwards_and_backwards_of_the_design(setting):
 def test_turns_start_from_the_same_parameters():
     workload = SETTINGS["tiny"].build(1, CPU)
     before = [p.detach().clone() for p in workload.trainable()]
-    course = Course(workload, ["adamw"])
+    course = Course(workload, {"adamw": METHODS["adamw"]})
     course.turn("adamw", workload.batches[0])
     moved = [p.detach().clone() for p in workload.trainable()]
     assert not all(torch.equal(a, b) for a, b in zip(moved, before, strict=True))

@@ -85,6 +85,12 @@ def test_python_blocks_of_the_readme_run_and_print_what_they_say(block: str) -> 
     assert result.stdout.splitlines() == promised
 
 
+@pytest.mark.parametrize("block", code_blocks((ROOT / "docs" / "optim.md").read_text(), "python"))
+def test_python_blocks_of_the_optimizer_page_run(block: str) -> None:
+    result = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def setting_rows(section: str) -> dict[str, str]:
     """Field -> default of one table of docs/configuration.md."""
     text = (ROOT / "docs" / "configuration.md").read_text()

@@ -28,6 +28,7 @@ OPTIMIZERS = {
     **{name: name for name in METHODS},
     "single-pass": "eisam:estimator=single-pass",
     "unit": "eisam:estimator=single-pass,row_weights=unit",
+    "sampled": "eisam:estimator=sampled,row_share=0.5",
     "every-k": "eisam:estimator=every-k,every=2",
     "step": "eisam:weights=step",
     "all": "eisam:perturb=all,rho=0.5",

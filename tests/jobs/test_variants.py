@@ -16,6 +16,7 @@ EVERY_SETTING = [
     ("eisam", "estimator", "single-pass"),
     ("eisam:estimator=single-pass", "row_weights", "unit"),
     ("eisam:estimator=single-pass", "direction_decay", 0.5),
+    ("eisam:estimator=sampled", "row_share", 0.5),
     ("eisam:estimator=every-k", "every", 3),
     ("eisam", "perturb", "all"),
     ("eisam", "perturb", "*lora_B*"),
@@ -173,6 +174,7 @@ UNUSED = [
     ("eisam:row_weights=unbiased", "got row_weights=unbiased with estimator=exact"),  # though the default
     ("eisam:direction_decay=0.5", "got direction_decay=0.5 with estimator=exact"),
     ("eisam:estimator=every-k,direction_decay=0.5", "got direction_decay=0.5 with estimator=every-k"),
+    ("eisam:row_share=0.5", "got row_share=0.5 with estimator=exact"),
     ("eisam:estimator=single-pass,every=3", "got every=3 with estimator=single-pass"),
     ("eisam:weights=step,gamma=2", "got gamma=2.0 with weights=step. It goes with weights=power or rank"),
     ("eisam:weights=effective-number,gamma=2", "got gamma=2.0 with weights=effective-number"),
@@ -228,6 +230,7 @@ def test_labels_say_what_a_person_needs():
         "eisam:estimator=single-pass,row_weights=unit,direction_decay=0.5": (
             "EISAM (single-pass, ρ=0.05, λ=1, rank, unit row weights, decay 0.5)"
         ),
+        "eisam:estimator=sampled,row_share=0.125": "EISAM (sampled, ρ=0.05, λ=1, rank, 0.125 of rows)",
         "eisam:estimator=every-k,every=3": "EISAM (every-k, k=3, ρ=0.05, λ=1, rank)",
         "sam:perturb=all,relative=true,adaptive=true,eta=0.1,start_step=20": (
             "SAM (ρ=0.05, moving all, adaptive, η=0.1, relative ρ, from step 20)"

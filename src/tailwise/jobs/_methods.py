@@ -93,6 +93,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "head_share": ("weights", ("step",)),
     "row_weights": ("estimator", ("single-pass", "every-k")),
     "direction_decay": ("estimator", ("single-pass",)),
+    "row_share": ("estimator", ("sampled",)),
     "every": ("estimator", ("every-k",)),
 }
 
@@ -206,6 +207,7 @@ METHODS = {
             "estimator": "exact",
             "row_weights": "unbiased",
             "direction_decay": 0.9,
+            "row_share": 0.05,
             "every": 5,
         },
         ("estimator", "every", "rho", "strength", "weights"),

@@ -40,9 +40,10 @@ class VariantConfig:
         head_share: Share of trained items that form the head, in (0, 1): of the weights ``step``,
             and of ImbSAM.
         n_groups: Groups of items by popularity that Group-SAM perturbs apart, 2 to 100.
-        estimator: Of EISAM's gradient: ``exact``, ``single-pass`` or ``every-k``.
+        estimator: Of EISAM's gradient: ``exact``, ``sampled``, ``single-pass`` or ``every-k``.
         row_weights: Of the two estimators that draw rows: ``unbiased`` or ``unit``.
         direction_decay: Of the average behind ``single-pass``'s direction, in [0, 1).
+        row_share: Of a batch's rows that ``sampled`` evaluates twice, in (0, 1].
         every: Steps from one full one to the next, >= 1: of ``every-k`` and LookSAM.
         alpha: Weight of LookSAM's remembered direction, >= 0.
         ascend: Momentum-SAM against its published sign: a control.
@@ -70,6 +71,7 @@ class VariantConfig:
     estimator: str | None = None
     row_weights: str | None = None
     direction_decay: float | None = None
+    row_share: float | None = None
     every: int | None = None
     alpha: float | None = None
     ascend: bool | None = None
@@ -192,6 +194,7 @@ _TEXTS = {
     "estimator": "{}",
     "row_weights": "{} row weights",
     "direction_decay": "decay {:g}",
+    "row_share": "{:.3g} of rows",
     "every": "k={}",
     "alpha": "α={:g}",
     "ascend": "ascending",

@@ -1,0 +1,335 @@
+"""How much of the differences in accuracy between items goes with the log, how much with the prior."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailwise.diagnosis._features import BOTH, DATA, PRIOR, Sides, features
+from tailwise.diagnosis._moments import Moments
+from tailwise.diagnosis._outcomes import Outcomes
+from tailwise.diagnosis._permutation import permutation_p_values
+from tailwise.diagnosis._reliability import PriorReliability, agreement, prior_reliability
+from tailwise.diagnosis._sentence import sentence
+from tailwise.diagnosis._two_way import group_sums, two_way_variance, two_way_weights
+from tailwise.diagnosis._uncertain import Uncertain, Z, shaped_interval
+from tailwise.errors import DataError
+
+__all__ = ["Attribution", "GapShares", "attribute_gap"]
+
+Floats = NDArray[np.float64]
+
+_LEAST_RELIABILITY = 0.25  # below, the correction multiplies noise more than fourfold
+_N_STRATA = 8  # of items by count, within which those with several targets speak for the others
+_SHARES = ("v_data", "v_prior", "v_both", "data", "prior", "data_alone", "prior_alone", "interaction")
+_STEP = 1e-4  # of numerical derivatives, relative; their error, its square, is far below sampling error
+
+
+@dataclass(frozen=True)
+class GapShares:
+    """Shares of the between-item variance of accuracy; 1 = all of it.
+
+    Attributes:
+        v_data: V(D), explained by counts alone.
+        v_prior: V(P), explained by the prior alone.
+        v_both: V(D,P), explained by both together.
+        data: Shapley share of the log, ½[V(D) + V(D,P) − V(P)].
+        prior: Shapley share of the prior, ½[V(P) + V(D,P) − V(D)]; with ``data`` it adds
+            up to ``v_both``.
+        data_alone: V(D,P) − V(P): what only the log explains.
+        prior_alone: V(D,P) − V(D): what only the prior explains. Zero if the prior has no
+            effect, while ``prior`` is then still above zero when the two sides correlate.
+        interaction: V(D,P) − V(D) − V(P). Below zero: the sides tell the same; above:
+            they work together. Not a share.
+    """
+
+    v_data: Uncertain
+    v_prior: Uncertain
+    v_both: Uncertain
+    data: Uncertain
+    prior: Uncertain
+    data_alone: Uncertain
+    prior_alone: Uncertain
+    interaction: Uncertain
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        return {f.name: getattr(self, f.name).as_dict() for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What :func:`attribute_gap` found.
+
+    Attributes:
+        uncorrected: Shares as if the mean of the estimates were the prior itself: errors
+            hand the prior's share to the log.
+        corrected: Shares with the error of the estimates taken out; None where it is not
+            known or too large.
+        why_uncorrected: Why ``corrected`` is None; None when it is not.
+        reliability: Of the mean of the estimates.
+        p_data: Permutation p value of "the log adds nothing to the prior". A noisy prior
+            leaves something for the log to add even where the log has no effect.
+        p_prior: Permutation p value of "the prior adds nothing to the log".
+        deviation: Standard deviation of accuracy between items, free of noise.
+        is_measurable: The interval of the between-item variance lies above zero. If not,
+            shares of it mean nothing.
+        correlation: Of the prior (mean of the estimates) and counts, both as normal scores.
+        weigh: ``"targets"`` or ``"items"``.
+        n_targets: Held-out targets.
+        n_items: Items with targets.
+        n_users: Users with targets.
+        n_resamples: Of the bootstrap.
+        n_permutations: Of either test.
+        seed: Of both.
+    """
+
+    uncorrected: GapShares
+    corrected: GapShares | None
+    why_uncorrected: str | None
+    reliability: PriorReliability
+    p_data: float
+    p_prior: float
+    deviation: Uncertain
+    is_measurable: bool
+    correlation: float
+    weigh: str
+    n_targets: int
+    n_items: int
+    n_users: int
+    n_resamples: int
+    n_permutations: int
+    seed: int
+
+    @property
+    def shares(self) -> GapShares:
+        """The corrected shares where there are any, else the uncorrected."""
+        return self.uncorrected if self.corrected is None else self.corrected
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in plain words, with its uncertainty."""
+        s = self.shares
+        return sentence(
+            data=s.data,
+            prior=s.prior,
+            both=s.v_both,
+            p_data=self.p_data,
+            p_prior=self.p_prior,
+            is_measurable=self.is_measurable,
+            is_corrected=self.corrected is not None,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain |= {
+            "uncorrected": self.uncorrected.as_dict(),
+            "corrected": None if self.corrected is None else self.corrected.as_dict(),
+            "reliability": self.reliability.as_dict(),
+            "deviation": self.deviation.as_dict(),
+        }
+        return {**plain, "sentence": self.sentence}
+
+
+def attribute_gap(
+    outcomes: Outcomes,
+    *,
+    weigh: str = "targets",
+    reliability: float | None = None,
+    n_resamples: int = 500,
+    n_permutations: int = 400,
+    seed: int = 0,
+) -> Attribution:
+    """Split the differences in accuracy between items into the log's and the prior's share.
+
+    V(S) is the share of the between-item variance of accuracy, free of the noise of single
+    targets, that a polynomial of the sides in S explains out of sample: a target is
+    predicted from targets of other items *and* other users. The two sides share V(D,P) as in a
+    two-player Shapley game. Method, assumptions and how well it keeps its promises:
+    docs/decisions/0008-attribution.md.
+
+    Args:
+        outcomes: Accuracy of held-out targets and both popularities of their items.
+        weigh: ``"targets"``: an item counts as often as it is a target, as in all metrics.
+            ``"items"``: every item that has a target counts once; wider intervals.
+        reliability: Of the mean of the estimates, in (0, 1], where it is known from
+            elsewhere. None: from the agreement of two or more estimates.
+        n_resamples: Of the bootstrap over users and items, >= 20.
+        n_permutations: Of either test, >= 19.
+        seed: Of both.
+
+    Returns:
+        :class:`Attribution`.
+
+    Raises:
+        ValueError: an argument is out of range.
+        DataError: no item has targets of two users, so that differences between items cannot
+            be told from noise; or all counts, or all estimates, are equal.
+
+    Example:
+        >>> from tailwise.diagnosis._planted import PlantedWorld
+        >>> planted = PlantedWorld(data_effect=0.8, prior_effect=0.0).draw(seed=0)
+        >>> found = attribute_gap(planted.outcomes, n_resamples=20, n_permutations=19)
+        >>> found.p_data, found.p_prior > 0.05
+        (0.05, True)
+    """
+    _check(weigh, reliability, n_resamples, n_permutations)
+    kept, items = np.unique(outcomes.items, return_inverse=True)
+    _, users = np.unique(outcomes.users, return_inverse=True)
+    n_of_item = np.bincount(items)
+    omega = np.ones(items.size) if weigh == "targets" else 1.0 / n_of_item[items]
+    counts, priors = outcomes.counts[kept], outcomes.priors[kept]
+    sides = Sides.measure(counts, priors, group_sums(items, omega))
+    for name, values in (("counts", sides.data), ("priors", sides.prior)):
+        if not values.any():
+            raise DataError(
+                f"{name} must differ between items; got the same for all {kept.size:,} that have targets.\n"
+                "  What does not vary explains nothing."
+            )
+    moments = Moments(
+        items=items,
+        users=users,
+        accuracy=outcomes.accuracy,
+        omega=omega,
+        features=features(sides.data, sides.prior),
+        parts=(DATA, *PRIOR, *BOTH),
+        strata=_strata(items, users, sides.data),
+        products=agreement(sides),
+    )
+    trust, why_not = _trust(priors, counts, sides, reliability)
+    stated = reliability if trust.is_given else None
+    value, by_target, by_item = moments.linearised()
+    slope = _slope(value, stated)
+    errors = np.sqrt(two_way_variance(by_target @ slope, users, items, by_item @ slope))
+    resampled = np.stack(
+        [
+            _shares(moments(of_user[users], of_item), stated)
+            for of_user, of_item in two_way_weights(
+                moments.n_users, moments.n_items, n_resamples=n_resamples, seed=seed
+            )
+        ]
+    )
+    estimates = _shares(value, stated)
+    total, total_error = float(estimates[-1]), float(errors[-1])
+    is_measurable = total - Z * total_error > 0
+    p_data, p_prior = permutation_p_values(moments, sides, n_permutations=n_permutations, seed=seed)
+    n = len(_SHARES)
+
+    def shares(first: int) -> GapShares:
+        return GapShares(
+            *(
+                shaped_interval(float(estimates[k]), float(errors[k]), resampled[:, k])
+                if is_measurable
+                else Uncertain(float(estimates[k]) if total > 0 else None)
+                for k in range(first, first + n)
+            )
+        )
+
+    return Attribution(
+        uncorrected=shares(0),
+        corrected=shares(n) if why_not is None else None,
+        why_uncorrected=why_not,
+        reliability=trust,
+        p_data=p_data,
+        p_prior=p_prior,
+        deviation=_deviation(total, total_error),
+        is_measurable=is_measurable,
+        correlation=float(np.average(sides.data * sides.prior, weights=sides.weights)),
+        weigh=weigh,
+        n_targets=outcomes.n_targets,
+        n_items=int(kept.size),
+        n_users=moments.n_users,
+        n_resamples=n_resamples,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+
+
+def _check(weigh: str, reliability: float | None, n_resamples: int, n_permutations: int) -> None:
+    if weigh not in ("targets", "items"):
+        raise ValueError(f"weigh must be 'targets' or 'items'; got {weigh!r}.\n  Metrics weigh by targets.")
+    if reliability is not None and not 0 < reliability <= 1:
+        raise ValueError(
+            f"reliability must be a fraction in (0, 1]; got {reliability!r}.\n"
+            "  1 says that the prior has no error."
+        )
+    if n_resamples < 20 or n_permutations < 19:
+        raise ValueError(
+            f"n_resamples must be >= 20 and n_permutations >= 19; got {n_resamples} and {n_permutations}.\n"
+            "  With fewer there is no 95 % interval and no p value below 0.05."
+        )
+
+
+def _strata(items: NDArray[np.int64], users: NDArray[np.int64], data: Floats) -> NDArray[np.int64]:
+    """Cut items by count so that each stratum holds as many items with targets of several users."""
+    pairs = np.unique(np.stack([items, users]), axis=1)[0]
+    several = np.flatnonzero(np.bincount(pairs) > 1)
+    if not several.size:
+        raise DataError(
+            f"outcomes must hold items with targets of two users; got none among {data.size:,} items.\n"
+            "  Differences between items cannot be told from noise: hold out more."
+        )
+    cuts = np.quantile(data[several], np.linspace(0, 1, _N_STRATA + 1)[1:-1])
+    stratum = np.searchsorted(np.unique(cuts), data, side="right")
+    # Ties may leave a stratum without such items: those above join the one below.
+    return np.searchsorted(np.unique(stratum[several])[1:], stratum, side="right")
+
+
+def _trust(
+    priors: Floats, counts: NDArray[np.int64], sides: Sides, stated: float | None
+) -> tuple[PriorReliability, str | None]:
+    """Return the reliability, and why it cannot be used, if so."""
+    found = prior_reliability(priors, counts, weights=sides.weights)
+    if stated is not None:
+        means = np.average(agreement(sides), axis=0, weights=sides.weights)
+        given_data = 1 - (1 - stated) * means[1] / means[3] if means[3] > 0 else 0.0
+        found = PriorReliability(stated, float(given_data), found.mean_correlation, found.n_estimates, True)
+    if found.reliability is None or found.given_data is None:
+        return found, "a single estimate of the prior does not show its own error"
+    if min(found.reliability, found.given_data) < _LEAST_RELIABILITY:
+        return found, (
+            f"the estimates of the prior agree too little: among items of equal count only "
+            f"{found.given_data:.0%} of their variance is shared"
+        )
+    return found, None
+
+
+def _shares(moments: Floats, stated: float | None) -> Floats:
+    """Turn moments into uncorrected shares, corrected shares, and the total variance.
+
+    A component of order k in a prior that is normal with reliability r explains r^k of
+    what it would explain without error: r is the squared correlation of measured and true
+    prior, and E[He_k(true) | measured] = r^(k/2) · He_k(measured). So each order is divided by its
+    own power; in V(D,P) r is that among items of equal count.
+    """
+    data, p1, p2, p3, b1, b2, b3, total, shared, square, shared_given, square_given = moments
+    marginal, given = shared / square, shared_given / square_given
+    if stated is not None:
+        marginal, given = stated, 1 - (1 - stated) * square / square_given
+    out = []
+    for r, r_given in ((1.0, 1.0), (marginal, given)):
+        v_data = data / total
+        v_prior = (p1 / r + (p2 - p1) / r**2 + (p3 - p2) / r**3) / total
+        added = ((b1 - data) / r_given + (b2 - b1) / r_given**2 + (b3 - b2) / r_given**3) / total
+        v_both = v_data + added
+        shapley = [(v_data + v_both - v_prior) / 2, (v_prior + v_both - v_data) / 2]
+        out += [v_data, v_prior, v_both, *shapley, v_both - v_prior, added, added - v_prior]
+    return np.array([*out, total])
+
+
+def _slope(moments: Floats, stated: float | None) -> Floats:
+    """Derivatives of the shares by the moments: ``[n_moments, n_shares]``, by central differences."""
+    rows = []
+    for k, moment in enumerate(moments):
+        step = np.zeros_like(moments)
+        step[k] = _STEP * max(abs(moment), 1e-3 * np.abs(moments).max())
+        rows.append((_shares(moments + step, stated) - _shares(moments - step, stated)) / (2 * step[k]))
+    return np.stack(rows)
+
+
+def _deviation(variance: float, error: float) -> Uncertain:
+    """Square root of the between-item variance and of its interval, cut at zero."""
+    low, high = (float(np.sqrt(max(variance + sign * Z * error, 0.0))) for sign in (-1, 1))
+    return Uncertain(float(np.sqrt(max(variance, 0.0))), low, high)

@@ -1,0 +1,43 @@
+"""A number with its 95 % interval."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Uncertain"]
+
+Z = 1.959963984540054  # of 95 %, two-sided
+
+
+@dataclass(frozen=True)
+class Uncertain:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: None where it is not defined.
+        low: Lower end; None where there is no interval.
+        high: Upper end; None likewise.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def shaped_interval(value: float, error: float, resampled: NDArray[np.float64]) -> Uncertain:
+    """Take the width of an interval from a standard error and its asymmetry from a bootstrap.
+
+    The percentile interval of the resampled values, shrunk towards the value until it is
+    as wide as ±1.96 standard errors.
+    """
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    if not np.isfinite(error) or high <= low:
+        return Uncertain(value, value, value) if error == 0 else Uncertain(value)
+    shrink = 2 * Z * error / (high - low)
+    return Uncertain(value, float(value + shrink * (low - value)), float(value + shrink * (high - value)))

@@ -31,6 +31,7 @@ __all__ = [
 
 _SHARES_HELD = (0.2, 0.5, 0.8)
 _RARE = (0, 1, 2, 5, 10, 20)
+_ENOUGH_ITEMS = 100
 _ROUNDING = 1e-9  # 0.2 of 35 is 7.000000000000001 in binary; it means 7
 _NORMAL_95 = 1.959964
 
@@ -76,6 +77,7 @@ class Skew:
         n_items: Size of the catalogue.
         n_interactions: Rows counted.
         n_cold_items: Items without an interaction.
+        smallest_count: The fewest interactions of an item that has any.
         concentration: Lorenz curve, Gini, and the share that the top 1, 5, 10, 20, 50 % of items hold.
         holders: Fewest items that hold 20, 50 and 80 % of the interactions.
         rare_items: Items with at most 0, 1, 2, 5, 10, 20 interactions (or those asked for).
@@ -86,11 +88,21 @@ class Skew:
     n_items: int
     n_interactions: int
     n_cold_items: int
+    smallest_count: int
     concentration: Concentration
     holders: tuple[Holders, ...]
     rare_items: tuple[RareItems, ...]
     deciles: tuple[Decile, ...]
     intervals: "SkewIntervals | None" = None
+
+    @property
+    def looks_filtered(self) -> bool:
+        """Whether somebody seems to have removed the rarest items before ("5-core" and the like).
+
+        True if of 100 trained items or more not one has a single interaction. Then the true
+        log is more concentrated than the numbers here.
+        """
+        return self.smallest_count > 1 and self.n_items - self.n_cold_items >= _ENOUGH_ITEMS
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values."""
@@ -98,6 +110,8 @@ class Skew:
             "n_items": self.n_items,
             "n_interactions": self.n_interactions,
             "n_cold_items": self.n_cold_items,
+            "smallest_count": self.smallest_count,
+            "looks_filtered": self.looks_filtered,
             "concentration": self.concentration.as_dict(),
             "holders": [asdict(row) for row in self.holders],
             "rare_items": [asdict(row) for row in self.rare_items],
@@ -154,6 +168,7 @@ def measure_skew(counts: ArrayLike, *, rare: Sequence[int] = _RARE) -> Skew:
         n_items=n_items,
         n_interactions=total,
         n_cold_items=int(np.count_nonzero(checked == 0)),
+        smallest_count=int(checked[checked > 0].min()),
         concentration=measured,
         holders=tuple(holders),
         rare_items=tuple(rare_items),

@@ -34,7 +34,7 @@ def sentence(
             "Items do not differ measurably in accuracy beyond chance, so there is no gap to explain: "
             "hold out more targets."
         )
-    told_data, told_prior = p_data < _ALPHA, p_prior < _ALPHA
+    told_data, told_prior = p_data <= _ALPHA, p_prior <= _ALPHA
     if told_data and told_prior:
         larger, smaller = ("data", "prior") if (data.value or 0) >= (prior.value or 0) else ("prior", "data")
         first, second = (data, prior) if larger == "data" else (prior, data)

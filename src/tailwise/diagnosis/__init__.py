@@ -11,11 +11,16 @@ Enters: encoded training interactions, the catalogue's table, and
 What the numbers mean is in docs/diagnosis.md.
 """
 
+from tailwise.diagnosis._attribution import Attribution, GapShares, attribute_gap
 from tailwise.diagnosis._column import ColumnTail, segments_by_column
 from tailwise.diagnosis._data_tail import DataTail, diagnose_data
 from tailwise.diagnosis._drift import Drift, HeadChange, TimeWindow, measure_drift
+from tailwise.diagnosis._grid import AccuracyGrid, GridCell, accuracy_grid
+from tailwise.diagnosis._outcomes import Outcomes
+from tailwise.diagnosis._planted import Planted, PlantedWorld
 from tailwise.diagnosis._power_law import PowerLaw, fit_power_law
 from tailwise.diagnosis._power_law_rivals import Rival
+from tailwise.diagnosis._reliability import PriorReliability, prior_reliability
 from tailwise.diagnosis._skew import (
     Decile,
     Estimate,
@@ -26,25 +31,38 @@ from tailwise.diagnosis._skew import (
     bootstrap_skew,
     measure_skew,
 )
+from tailwise.diagnosis._uncertain import Uncertain
 
 __all__ = [
+    "AccuracyGrid",
+    "Attribution",
     "ColumnTail",
     "DataTail",
     "Decile",
     "Drift",
     "Estimate",
+    "GapShares",
+    "GridCell",
     "HeadChange",
     "Holders",
+    "Outcomes",
+    "Planted",
+    "PlantedWorld",
     "PowerLaw",
+    "PriorReliability",
     "RareItems",
     "Rival",
     "Skew",
     "SkewIntervals",
     "TimeWindow",
+    "Uncertain",
+    "accuracy_grid",
+    "attribute_gap",
     "bootstrap_skew",
     "diagnose_data",
     "fit_power_law",
     "measure_drift",
     "measure_skew",
+    "prior_reliability",
     "segments_by_column",
 ]

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -78,7 +79,7 @@ def test_holders_hold_their_share_and_one_item_fewer_does_not(values):
 @settings(deadline=None)
 def test_rare_items_grow_with_the_count(values):
     rare = measure_skew(values).rare_items
-    for fewer, more in zip(rare, rare[1:], strict=False):
+    for fewer, more in pairwise(rare):
         assert fewer.n_items <= more.n_items
         assert fewer.interaction_share <= more.interaction_share
     assert rare[0].n_items == values.count(0)
@@ -126,12 +127,12 @@ def test_user_intervals_contain_the_value_though_resamples_lie_above_it():
 
 def test_user_intervals_cover_the_mean_of_fresh_logs():
     rng = np.random.default_rng(1)
-    fresh = [measure_skew(c).concentration.gini for c in (_counts(random_log(rng)) for _ in range(100))]
-    found = [bootstrap_skew(random_log(rng), 50, n_resamples=30, seed=i).gini for i in range(60)]
+    fresh = [measure_skew(c).concentration.gini for c in (_counts(random_log(rng)) for _ in range(60))]
+    found = [bootstrap_skew(random_log(rng), 50, n_resamples=30, seed=i).gini for i in range(40)]
     covered = sum(e.low <= np.mean(fresh) <= e.high for e in found)
-    # Binomial(60, 0.95) is 57 on average; below 49 with probability 1e-4. Quantiles of the
+    # Binomial(40, 0.95) is 38 on average; below 32 with probability 2e-4. Quantiles of the
     # resamples would cover hardly any: their mean lies some standard deviations too high.
-    assert covered >= 49
+    assert covered >= 32
 
 
 def _counts(log: pl.DataFrame) -> np.ndarray:
@@ -153,7 +154,7 @@ def test_a_single_user_or_a_bad_number_of_resamples_is_refused():
     log = pl.DataFrame({"user_index": [0, 0], "item_index": [0, 1]})
     with pytest.raises(DataError, match="two users or more; got 1"):
         bootstrap_skew(log, 2)
-    with pytest.raises(ValueError, match="n_resamples must be a whole number in 2..10000; got 1"):
+    with pytest.raises(ValueError, match=r"n_resamples must be a whole number in 2\.\.10000; got 1"):
         bootstrap_skew(log, 2, n_resamples=1)
     with pytest.raises(DataError, match="'user_index'"):
         bootstrap_skew(log.drop("user_index"), 2)

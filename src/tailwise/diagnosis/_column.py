@@ -133,13 +133,7 @@ def segments_by_column(
         }
     ).with_row_index("item")
     if separator is not None:
-        items = (
-            items.with_columns(pl.col("value").str.split(separator))
-            .explode("value", empty_as_null=True)
-            .with_columns(pl.col("value").str.strip_chars())
-            .filter(pl.col("value").is_null() | (pl.col("value") != ""))
-            .unique(["item", "value"], maintain_order=True)
-        )
+        items = _split(items, separator)
     pooled = _pool(items, int(min_items), int(max_values))
     table = _summarise(pooled, segments)
     level = 1 - 0.05 / table.height if simultaneous else 0.95
@@ -176,6 +170,13 @@ def _texts(series: pl.Series, n_items: int, name: str) -> pl.Series:
             "  Load the catalogue with that column, or leave it out."
         )
     return texts
+
+
+def _split(items: pl.DataFrame, separator: str) -> pl.DataFrame:
+    """Give each of an item's values a row; one null where nothing stands between separators."""
+    parts = items.select("item", pl.col("value").str.split(separator)).explode("value", empty_as_null=True)
+    parts = parts.with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique()
+    return items.drop("value").join(parts, on="item", how="left", maintain_order="left")
 
 
 def _pool(items: pl.DataFrame, min_items: int, max_values: int) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from tailwise.diagnosis._column import ColumnTail, segments_by_column
-from tailwise.diagnosis._drift import Drift, WindowCut, measure_drift
+from tailwise.diagnosis._drift import Drift, WindowCut, check_times, measure_drift
 from tailwise.diagnosis._power_law import PowerLaw, fit_power_law
 from tailwise.diagnosis._skew import Skew, bootstrap_skew, measure_skew
 from tailwise.errors import DataError
@@ -101,6 +101,7 @@ def diagnose_data(
                 f"columns must be among those of items, {', '.join(items.columns)}; got {name!r}.\n"
                 "  Join it to the catalogue's table first."
             )
+    check_times(interactions)
     counts = popularity(interactions, items.height)
     skew = measure_skew(counts)
     if n_user_resamples:

@@ -155,12 +155,7 @@ def measure_drift(
             f"n_shuffles must be a whole number in 0..1000; got {n_shuffles!r}.\n"
             "  0 leaves the yardstick out."
         )
-    for column in (ITEM_INDEX, TIMESTAMP):
-        if column not in interactions.columns or interactions[column].has_nulls():
-            raise DataError(
-                f"interactions must have a value in the column {column!r} in every row; got columns "
-                f"{interactions.columns}.\n  Encode the table first; drift needs every row's time."
-            )
+    check_times(interactions)
     times = interactions[TIMESTAMP].to_numpy().astype(np.int64)
     periods = _periods(times, int(n_windows), cut)
     counts = [popularity(interactions, n_items, window=period) for period in periods]
@@ -195,6 +190,16 @@ def measure_drift(
         for i in range(len(windows) - 1)
     )
     return Drift(cut, head_share, int(n_shuffles), tuple(windows), changes)
+
+
+def check_times(interactions: pl.DataFrame) -> None:
+    """Refuse rows without an item or a time."""
+    for column in (ITEM_INDEX, TIMESTAMP):
+        if column not in interactions.columns or interactions[column].has_nulls():
+            raise DataError(
+                f"interactions must have a value in the column {column!r} in every row; got columns "
+                f"{interactions.columns}.\n  Encode the table first; drift needs every row's time."
+            )
 
 
 def _periods(times: NDArray[np.int64], n_windows: int, cut: WindowCut) -> list[PopularityWindow]:

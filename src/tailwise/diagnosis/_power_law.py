@@ -260,14 +260,22 @@ def _exponents(mean_log: NDArray[np.float64], x_mins: NDArray[np.float64]) -> ND
     """Maximise each candidate's likelihood: −d log ζ(α, x_min)/dα = mean log count. ``[c]``."""
     low = np.full(x_mins.shape, _SMALLEST_EXPONENT)
     high = np.full(x_mins.shape, LARGEST_EXPONENT - 0.01)
-    step = 1e-5
-    for _ in range(45):  # halves 19 down to 1e-12, below the 1e-10 of the difference quotient
-        middle = (low + high) / 2
-        slope = (log_zeta(middle + step, x_mins) - log_zeta(middle - step, x_mins)) / (2 * step)
-        is_too_heavy = -slope > mean_log  # the law expects larger counts than there are
-        low = np.where(is_too_heavy, middle, low)
-        high = np.where(is_too_heavy, high, middle)
-    return np.asarray((low + high) / 2, dtype=np.float64)
+    # From the continuous law; log ζ is convex in α, so Newton's method within a bracket converges.
+    exponents = np.clip(1 + 1 / np.maximum(mean_log - np.log(x_mins - 0.5), 1e-9), low + 0.01, high - 0.01)
+    near, far = 1e-5, 1e-3  # steps of the first and the second difference quotient
+    around = np.array([[-far], [-near], [0.0], [near], [far]])
+    for _ in range(50):
+        logs = log_zeta(exponents + around, x_mins)  # [5, c]
+        slope = mean_log + (logs[3] - logs[1]) / (2 * near)  # > 0: α is too large
+        low = np.where(slope < 0, exponents, low)
+        high = np.where(slope < 0, high, exponents)
+        stepped = exponents - slope * far**2 / np.maximum(logs[4] - 2 * logs[2] + logs[0], 1e-300)
+        stepped = np.where((stepped > low) & (stepped < high), stepped, (low + high) / 2)
+        moved = float(np.abs(stepped - exponents).max())
+        exponents = stepped
+        if moved < 1e-9:  # the first quotient carries some 1e-10
+            break
+    return np.asarray(exponents, dtype=np.float64)
 
 
 def _ks_distances(

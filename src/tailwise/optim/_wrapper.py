@@ -228,13 +228,19 @@ def checked_losses(loss_fn: LossFunction, rows: Tensor, items: Tensor) -> tuple[
 
 def direction_norm(gradients: Iterable[Tensor]) -> float:
     """Euclidean norm over all tensors together, accumulated in float64."""
-    total = math.sqrt(sum(float(g.detach().to(torch.float64).pow(2).sum()) for g in gradients))
+    norms = [torch.linalg.vector_norm(entries(g), dtype=torch.float64) for g in gradients]
+    total = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
     if not math.isfinite(total):
         raise FloatingPointError(
             "the norm of the ascent direction must be finite; got "
             f"{total}. Parameters are unchanged; lower the learning rate, or inspect the batch."
         )
     return total
+
+
+def entries(gradient: Tensor) -> Tensor:
+    """Those that may differ from zero: the gradient of an embedding may be sparse."""
+    return (gradient.coalesce().values() if gradient.is_sparse else gradient).detach()
 
 
 def perturbation_scale(rho: float, norm: float) -> float:

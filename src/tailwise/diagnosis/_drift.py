@@ -125,7 +125,7 @@ def measure_drift(
     one user within a day as much as fashion; so it is a yardstick, not a test.
 
     Cost: a few sorts of the items per window, ``1 + n_shuffles`` times; 1,000,000 rows, 100,000
-    items, 4 windows and 10 shuffles take some 2 seconds.
+    items, 4 windows and 10 shuffles take 1 to 2 seconds.
 
     Args:
         interactions: Encoded rows with ``item_index`` and ``timestamp``.

@@ -54,6 +54,13 @@ def test_equal_lengths_follow_the_calendar_and_equal_counts_the_rows():
     assert [(w.start, w.end, w.n_interactions) for w in by_count.windows] == [(0, 3, 3), (3, 101, 3)]
 
 
+def test_windows_without_a_head_have_no_overlap_rather_than_a_perfect_one():
+    # every item once: all tie, and a tied group is cut towards the tail
+    (change,) = measure_drift(log([0, 1, 2, 3, 4, 5], list(range(6))), 6, n_windows=2, head_share=0.4).changes
+    assert (change.jaccard, change.previous_head_share, change.n_entered, change.n_left) == (None, None, 0, 0)
+    assert change.jaccard_without_drift is None
+
+
 def test_rows_of_one_timestamp_are_never_parted():
     # the middle, after 4 of 8 rows, lies in the tied group; its end is nearer than its start
     drift = measure_drift(log([0, 1] * 4, [1, 2, 2, 2, 2, 3, 3, 3]), 2, n_windows=2, n_shuffles=0)
@@ -82,9 +89,9 @@ def test_windows_partition_the_log(pairs, n_windows, cut):
         counts = popularity(table, 9, window=PopularityWindow(start=window.start, end=window.end))
         assert counts.sum() == window.n_interactions > 0
     for change, earlier, later in zip(drift.changes, drift.windows, drift.windows[1:], strict=False):
-        assert 0 <= change.jaccard <= 1
+        assert change.jaccard is None or 0 <= change.jaccard <= 1
         assert earlier.n_head_items - change.n_left == later.n_head_items - change.n_entered
-        assert change.previous_head_share <= 1
+        assert (change.previous_head_share is None) == (earlier.n_head_items == 0)
         if change.rank_correlation is not None:
             assert abs(change.rank_correlation) <= 1 + 1e-12  # rounding
 

@@ -55,11 +55,11 @@ class HeadChange:
 
     Attributes:
         earlier: Position of the earlier window; the later is the next one.
-        jaccard: Items in both heads over items in either.
+        jaccard: Items in both heads over items in either; None where both are empty.
         n_entered: Items in the later head only.
         n_left: Items in the earlier head only.
         previous_head_share: Share of the later window's interactions on the *earlier* head:
-            what recommending yesterday's bestsellers would still reach.
+            what recommending yesterday's bestsellers would still reach. None where it is empty.
         rank_correlation: Spearman's, ties at their mean rank, of the counts in the two windows
             over items with an interaction in either; None where one does not vary.
         jaccard_without_drift: Mean over the shuffles.
@@ -68,10 +68,10 @@ class HeadChange:
     """
 
     earlier: int
-    jaccard: float
+    jaccard: float | None
     n_entered: int
     n_left: int
-    previous_head_share: float
+    previous_head_share: float | None
     rank_correlation: float | None
     jaccard_without_drift: float | None = None
     previous_head_share_without_drift: float | None = None
@@ -114,7 +114,8 @@ def measure_drift(
     """Cut a log into windows of time and compare their heads.
 
     Head: the ``head_share`` of the items *with an interaction in the window* that have the
-    most, as ``segment_items`` cuts it (of tied items all or none).
+    most, as ``segment_items`` cuts it (of tied items all or none). In a window of few items, or
+    where most items tie at the top, it may be empty.
 
     Windows of equal counts are as reliable as each other; windows of equal length follow the
     calendar. Rows of one timestamp are never parted, so counts may differ a little, and a log
@@ -243,14 +244,17 @@ def _head(counts: NDArray[np.int64], head_share: float) -> NDArray[np.bool_]:
     return segment_items(counts, "head-share", head_share=head_share).mask("head")
 
 
-Measures = tuple[float, float, float | None]  # jaccard, share on the previous head, rank correlation
+Measures = tuple[
+    float | None, float | None, float | None
+]  # jaccard, share on the previous head, rank correlation
 
 
 def _compare(counts: Sequence[NDArray[np.int64]], heads: Sequence[NDArray[np.bool_]]) -> Measures:
     """Hold a window against the next."""
     either = int((heads[0] | heads[1]).sum())
-    jaccard = int((heads[0] & heads[1]).sum()) / either if either else 1.0
-    return jaccard, float(counts[1][heads[0]].sum() / counts[1].sum()), _spearman(*counts)
+    jaccard = int((heads[0] & heads[1]).sum()) / either if either else None
+    share = float(counts[1][heads[0]].sum() / counts[1].sum()) if heads[0].any() else None
+    return jaccard, share, _spearman(*counts)
 
 
 def _spearman(earlier: NDArray[np.int64], later: NDArray[np.int64]) -> float | None:
@@ -283,11 +287,7 @@ def _shuffled(
         for i, measures in enumerate(found):
             measures.append(_compare(counts[i : i + 2], heads[i : i + 2]))
     return [
-        (
-            _mean([m[0] for m in measures]) or 0.0,
-            _mean([m[1] for m in measures]) or 0.0,
-            _mean([m[2] for m in measures]),
-        )
+        (_mean([m[0] for m in measures]), _mean([m[1] for m in measures]), _mean([m[2] for m in measures]))
         for measures in found
     ]
 

@@ -206,6 +206,12 @@ def test_the_fit_is_the_same_whatever_the_order_and_the_cold_items():
     assert fit_power_law(shuffled, n_resamples=5) == fit_power_law(counts, n_resamples=5)
 
 
+def test_a_log_whose_resamples_allow_no_fit_has_no_interval():
+    # a second count that one item has: resamples without that item hold one count only
+    fits = [fit_power_law(np.repeat([1, 2], [60, 1]), n_resamples=1, seed=seed) for seed in range(10)]
+    assert any(fit.low is None for fit in fits)
+
+
 def test_the_object_is_ready_for_json():
     fit = fit_power_law(planted(2.0, 100, seed=0), n_resamples=5).as_dict()
     assert json.loads(json.dumps(fit)) == fit

@@ -35,7 +35,7 @@ class PowerLaw:
     the most interactions, our head. So these fields say "fitted" instead.
 
     Attributes:
-        exponent: α > 1; the smaller, the heavier. Below 3 the variance of counts, below 2
+        exponent: α in 1.05..19.99, sought no further; the smaller, the heavier. Below 3 the variance of counts, below 2
             even their mean, is governed by the few largest items.
         standard_error: Of the exponent, ``x_min`` taken as known.
         low: Of the 95 % interval from resampled items, with ``x_min`` chosen anew; None
@@ -177,7 +177,8 @@ def fit_power_law(
         rng = np.random.default_rng(seed)
         drawn = [_fit(_resample(counted, rng), x_min, min_fitted_share) for _ in range(n_resamples)]
         exponents = [other.exponent for other in drawn if other is not None]
-        low, high = (float(q) for q in np.quantile(exponents, (0.025, 0.975)))
+        if exponents:  # a resample may hold a single count and allow no fit
+            low, high = (float(q) for q in np.quantile(exponents, (0.025, 0.975)))
         simulated = [_fit(_simulate(counted, fit, rng), x_min, min_fitted_share) for _ in range(n_resamples)]
         n_as_far = sum(other is None or other.ks_distance >= fit.ks_distance for other in simulated)
         ks_p = (1 + n_as_far) / (1 + n_resamples)

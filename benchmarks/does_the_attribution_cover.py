@@ -63,7 +63,7 @@ WORLDS = {
 }
 
 
-def measure(name: str, *, repeats: int, resamples: int, permutations: int) -> dict[str, Any]:
+def measure(name: str, *, repeats: int, permutations: int) -> dict[str, Any]:
     """Attribute the gap of ``repeats`` draws of one world."""
     world, weigh = WORLDS[name]
     truth = world.truth(weigh=weigh)
@@ -75,7 +75,6 @@ def measure(name: str, *, repeats: int, resamples: int, permutations: int) -> di
         result = attribute_gap(
             world.draw(seed).outcomes,
             weigh=weigh,
-            n_resamples=resamples,
             n_permutations=permutations,
             seed=seed,
         )
@@ -148,14 +147,12 @@ def table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--resamples", type=int, default=100, help="of the bootstrap: only its shape is used")
+    parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--permutations", type=int, default=19, help="19 make the test exact at 5 %%")
     parser.add_argument("--output", type=Path, help="folder for results/<date>-<question>")
     chosen = parser.parse_args()
     results = [
-        measure(name, repeats=chosen.repeats, resamples=chosen.resamples, permutations=chosen.permutations)
-        for name in chosen.worlds
+        measure(name, repeats=chosen.repeats, permutations=chosen.permutations) for name in chosen.worlds
     ]
     text = table(results)
     record = {"question": QUESTION, **surroundings(), "worlds": results}

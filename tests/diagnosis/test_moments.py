@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tailwise.diagnosis._moments import Moments
+from tailwise.diagnosis._two_way import two_way_weights
 
 RNG = np.random.default_rng(0)
 PARTS = ((0, 1), (0, 2), (0, 1, 2))
@@ -104,3 +105,21 @@ def test_explained_variance_has_no_bias_where_nothing_is_explained():
     # quantities, 3.5 standard errors each: one false alarm in 500 seeds.
     assert np.all(abs(mean) < 3.5 * error)
     assert np.all(error[:3] < 0.002)
+
+
+def test_linear_limit_has_the_variance_of_the_pigeonhole_bootstrap():
+    rng = np.random.default_rng(3)
+    items, users = rng.integers(0, 200, 4000), rng.integers(0, 300, 4000)
+    features = np.column_stack([np.ones(200), rng.standard_normal((200, 2))])
+    accuracy = (features @ [0.0, 0.5, 0.3])[items] + 0.3 * rng.standard_normal(200)[items]
+    accuracy = accuracy + rng.standard_normal(4000)
+    it = moments(items, users, accuracy, features=features)
+    _, by_target, by_item = it.linearised()
+    resampled = np.stack(
+        [it(a[users], b) for a, b in two_way_weights(300, 200, n_resamples=300, seed=4)]
+    ).var(axis=0)
+    by_user = np.stack([np.bincount(users, column) for column in by_target.T], axis=1)
+    # A product of weights varies by its users, its items and, once more, by each target.
+    linear = (by_user**2).sum(axis=0) + (by_item**2).sum(axis=0) + (by_target**2).sum(axis=0)
+    # A variance over 300 resamples is known to 8 %; squares of the weights' noise add some 5 %.
+    assert resampled[:4] == pytest.approx(linear[:4], rel=0.35)

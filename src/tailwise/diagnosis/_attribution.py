@@ -12,8 +12,8 @@ from tailwise.diagnosis._outcomes import Outcomes
 from tailwise.diagnosis._permutation import permutation_p_values
 from tailwise.diagnosis._reliability import PriorReliability, agreement, prior_reliability
 from tailwise.diagnosis._sentence import sentence
-from tailwise.diagnosis._two_way import group_sums, two_way_variance, two_way_weights
-from tailwise.diagnosis._uncertain import Uncertain, Z, shaped_interval
+from tailwise.diagnosis._two_way import group_sums, two_way_variance
+from tailwise.diagnosis._uncertain import Uncertain, Z
 from tailwise.errors import DataError
 
 __all__ = ["Attribution", "GapShares", "attribute_gap"]
@@ -80,9 +80,8 @@ class Attribution:
         n_targets: Held-out targets.
         n_items: Items with targets.
         n_users: Users with targets.
-        n_resamples: Of the bootstrap.
         n_permutations: Of either test.
-        seed: Of both.
+        seed: Of the tests.
     """
 
     uncorrected: GapShares
@@ -98,7 +97,6 @@ class Attribution:
     n_targets: int
     n_items: int
     n_users: int
-    n_resamples: int
     n_permutations: int
     seed: int
 
@@ -138,7 +136,6 @@ def attribute_gap(
     *,
     weigh: str = "targets",
     reliability: float | None = None,
-    n_resamples: int = 500,
     n_permutations: int = 400,
     seed: int = 0,
 ) -> Attribution:
@@ -147,8 +144,12 @@ def attribute_gap(
     V(S) is the share of the between-item variance of accuracy, free of the noise of single
     targets, that a polynomial of the sides in S explains out of sample: a target is
     predicted from targets of other items *and* other users. The two sides share V(D,P) as in a
-    two-player Shapley game. Method, assumptions and how well it keeps its promises:
-    docs/decisions/0008-attribution.md.
+    two-player Shapley game.
+
+    Intervals are those of a two-way bootstrap, of users and of items, taken to its linear limit: every
+    share's derivative by the weight of each target, summed over users and over items, so
+    nothing is drawn. Method, assumptions and how well it keeps its promises:
+    docs/decisions/0009-attribution.md.
 
     Args:
         outcomes: Accuracy of held-out targets and both popularities of their items.
@@ -156,9 +157,8 @@ def attribute_gap(
             ``"items"``: every item that has a target counts once; wider intervals.
         reliability: Of the mean of the estimates, in (0, 1], where it is known from
             elsewhere. None: from the agreement of two or more estimates.
-        n_resamples: Of the bootstrap over users and items, >= 20.
         n_permutations: Of either test, >= 19.
-        seed: Of both.
+        seed: Of the tests.
 
     Returns:
         :class:`Attribution`.
@@ -171,11 +171,11 @@ def attribute_gap(
     Example:
         >>> from tailwise.diagnosis._planted import PlantedWorld
         >>> planted = PlantedWorld(data_effect=0.8, prior_effect=0.0).draw(seed=0)
-        >>> found = attribute_gap(planted.outcomes, n_resamples=20, n_permutations=19)
+        >>> found = attribute_gap(planted.outcomes, n_permutations=19)
         >>> found.p_data, found.p_prior > 0.05
         (0.05, True)
     """
-    _check(weigh, reliability, n_resamples, n_permutations)
+    _check(weigh, reliability, n_permutations)
     kept, items = np.unique(outcomes.items, return_inverse=True)
     _, users = np.unique(outcomes.users, return_inverse=True)
     n_of_item = np.bincount(items)
@@ -203,14 +203,6 @@ def attribute_gap(
     value, by_target, by_item = moments.linearised()
     slope = _slope(value, stated)
     errors = np.sqrt(two_way_variance(by_target @ slope, users, items, by_item @ slope))
-    resampled = np.stack(
-        [
-            _shares(moments(of_user[users], of_item), stated)
-            for of_user, of_item in two_way_weights(
-                moments.n_users, moments.n_items, n_resamples=n_resamples, seed=seed
-            )
-        ]
-    )
     estimates = _shares(value, stated)
     total, total_error = float(estimates[-1]), float(errors[-1])
     is_measurable = total - Z * total_error > 0
@@ -220,7 +212,7 @@ def attribute_gap(
     def shares(first: int) -> GapShares:
         return GapShares(
             *(
-                shaped_interval(float(estimates[k]), float(errors[k]), resampled[:, k])
+                Uncertain.normal(float(estimates[k]), float(errors[k]))
                 if is_measurable
                 else Uncertain(float(estimates[k]) if total > 0 else None)
                 for k in range(first, first + n)
@@ -241,13 +233,12 @@ def attribute_gap(
         n_targets=outcomes.n_targets,
         n_items=int(kept.size),
         n_users=moments.n_users,
-        n_resamples=n_resamples,
         n_permutations=n_permutations,
         seed=seed,
     )
 
 
-def _check(weigh: str, reliability: float | None, n_resamples: int, n_permutations: int) -> None:
+def _check(weigh: str, reliability: float | None, n_permutations: int) -> None:
     if weigh not in ("targets", "items"):
         raise ValueError(f"weigh must be 'targets' or 'items'; got {weigh!r}.\n  Metrics weigh by targets.")
     if reliability is not None and not 0 < reliability <= 1:
@@ -255,10 +246,9 @@ def _check(weigh: str, reliability: float | None, n_resamples: int, n_permutatio
             f"reliability must be a fraction in (0, 1]; got {reliability!r}.\n"
             "  1 says that the prior has no error."
         )
-    if n_resamples < 20 or n_permutations < 19:
+    if n_permutations < 19:
         raise ValueError(
-            f"n_resamples must be >= 20 and n_permutations >= 19; got {n_resamples} and {n_permutations}.\n"
-            "  With fewer there is no 95 % interval and no p value below 0.05."
+            f"n_permutations must be >= 19; got {n_permutations}.\n  With fewer no p value falls to 0.05."
         )
 
 

@@ -10,12 +10,13 @@ __all__ = ["BOTH", "DATA", "PRIOR", "Sides", "features", "normal_scores", "stand
 
 Floats = NDArray[np.float64]
 
-# Columns of features(): constant; d to d⁴; then p by order: p·(1, d, d²), p²·(1, d), p³. The
+# Columns of features(): constant; d to d⁵; then p by order: p·(1, d, d²), p²·(1, d), p³. The
 # polynomials of both sides hold those of either, and those of order k in p stay apart from
 # lower orders when p is normal given d, which the correction for measurement error needs.
-DATA = (0, 1, 2, 3, 4)
-PRIOR = ((0, 5), (0, 5, 8), (0, 5, 8, 10))  # up to order 1, 2, 3
-BOTH = (tuple(range(8)), tuple(range(10)), tuple(range(11)))  # up to order 1, 2, 3 in the prior
+DATA = (0, 1, 2, 3, 4, 5)
+PRIOR = ((0, 6), (0, 6, 9), (0, 6, 9, 11))  # up to order 1, 2, 3
+BOTH = (tuple(range(9)), tuple(range(11)), tuple(range(12)))  # up to order 1, 2, 3 in the prior
+_ORDER = 5  # of the polynomials of counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +71,16 @@ def standardised(values: Floats, weights: Floats) -> Floats:
 
 
 def predicted(values: Floats, by: Floats, weights: Floats) -> Floats:
-    """Fit a polynomial of order 4 by weighted least squares and give its values: ``[n] -> [n]``."""
-    x = _hermite(by, 4)
+    """Fit a polynomial of order 5 by weighted least squares and give its values: ``[n] -> [n]``."""
+    x = _hermite(by, _ORDER)
     root = np.sqrt(weights)[:, None]
     coefficients = np.linalg.lstsq(x * root, values * root[:, 0], rcond=1e-8)[0]
     return np.asarray(x @ coefficients, dtype=np.float64)
 
 
 def features(data: Floats, prior: Floats) -> Floats:
-    """Give the columns that :data:`DATA`, :data:`PRIOR` and :data:`BOTH` point to: ``[n_items, 11]``."""
-    d, p = _hermite(data, 4), _hermite(prior, 3)
+    """Give the columns that :data:`DATA`, :data:`PRIOR` and :data:`BOTH` point to: ``[n_items, 12]``."""
+    d, p = _hermite(data, _ORDER), _hermite(prior, 3)
     crossed = [p[:, 1], p[:, 1] * d[:, 1], p[:, 1] * d[:, 2], p[:, 2], p[:, 2] * d[:, 1], p[:, 3]]
     return np.column_stack([d, *crossed])
 

@@ -11,6 +11,8 @@ from tailwise.diagnosis._outcomes import Outcomes
 
 __all__ = ["Planted", "PlantedWorld"]
 
+Floats = NDArray[np.float64]
+
 _N_TRUTH = 300_000  # items of the population that true shares are computed on; some 0.3 points of noise
 _N_BINS = 400  # of the prior, for its conditional mean
 _SHIFT = 0.01  # Zipf-Mandelbrot: the most popular item draws 100 times the middle of the law, not all
@@ -89,7 +91,9 @@ class PlantedWorld:
     def draw(self, seed: int) -> Planted:
         """Draw a catalogue, its log, its prior and the held-out outcomes."""
         rng = np.random.default_rng(seed)
-        rate, counts, prior, known = self._items(self.n_items, rng)
+        rate, d, prior, known = self._population(self.n_items, rng)
+        middle, spread, _ = _scale(self.zipf_exponent, self.mean_count)
+        counts = np.rint(np.expm1(d * spread + middle)).astype(np.int64)
         items = np.repeat(np.arange(self.n_items), rng.poisson(self.n_targets / self.n_items * rate))
         activity = rng.lognormal(0.0, 0.5, self.n_users)
         users = rng.choice(self.n_users, size=items.size, p=activity / activity.sum())
@@ -114,14 +118,21 @@ class PlantedWorld:
             only that side explains), ``interaction``.
         """
         rng = np.random.default_rng(seed)
-        rate, counts, prior, known = self._items(_N_TRUTH, rng)
+        rate, d, prior, known = self._population(_N_TRUTH, rng)
         # Weighing by items, an item takes part when it has a target.
         weights = rate if weigh == "targets" else -np.expm1(-self.n_targets / self.n_items * rate)
-        both = _mean_over_normal(known, float(np.hypot(self.user_noise, self.item_noise)))
+        noise_of_both = np.hypot(self.user_noise, self.item_noise)
+        both = _mean_over_normal(known, noise_of_both)
+        # Given d, the prior is normal around correlation · d, and so are the log-odds.
+        steepness = self.prior_effect + self.interaction * d
+        of_prior = steepness * np.sqrt(1 - self.correlation**2)
+        by_data = _mean_over_normal(
+            self._log_odds(d, self.correlation * d), np.hypot(noise_of_both, of_prior)
+        )
         noise = self.item_noise * rng.standard_normal(_N_TRUTH)
         everything = _variance(_mean_over_normal(known + noise, self.user_noise), weights)
         cuts = np.quantile(prior, np.linspace(0, 1, _N_BINS + 1)[1:-1])
-        v_data = _variance(_group_means(counts, both, weights), weights) / everything
+        v_data = _variance(by_data, weights) / everything
         v_prior = _variance(_group_means(np.searchsorted(cuts, prior), both, weights), weights) / everything
         v_both = _variance(both, weights) / everything
         return {
@@ -135,17 +146,17 @@ class PlantedWorld:
             "interaction": v_both - v_data - v_prior,
         }
 
-    def _items(
-        self, n: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Draw rates of mean 1, counts, true priors, and the log-odds that they explain: four ``[n]``."""
+    def _population(self, n: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
+        """Draw rates of mean 1, counts as d, true priors, and log-odds without noise: four ``[n]``."""
         middle, spread, mean_rate = _scale(self.zipf_exponent, self.mean_count)
         rate = (rng.random(n) + _SHIFT) ** -self.zipf_exponent / mean_rate
-        counts = rng.poisson(self.mean_count * rate).astype(np.int64)
-        d = (np.log1p(counts) - middle) / spread
+        d = (np.log1p(rng.poisson(self.mean_count * rate)) - middle) / spread
         p = self.correlation * d + np.sqrt(1 - self.correlation**2) * rng.standard_normal(n)
+        return rate, d, p, self._log_odds(d, p)
+
+    def _log_odds(self, d: Floats, p: Floats) -> Floats:
         known = self.base + self.data_effect * d + self.data_curve * (d * d - 1)
-        return rate, counts, p, known + self.prior_effect * p + self.interaction * d * p
+        return known + self.prior_effect * p + self.interaction * d * p
 
 
 @cache
@@ -157,7 +168,7 @@ def _scale(exponent: float, mean_count: float) -> tuple[float, float, float]:
     return float(np.log1p(counts).mean()), float(np.log1p(counts).std()), float(rate.mean())
 
 
-def _mean_over_normal(log_odds: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+def _mean_over_normal(log_odds: Floats, deviation: Floats | float) -> Floats:
     """Probability of a hit, averaged over normal noise in the log-odds by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     parts = (w * expit(log_odds + deviation * x) for x, w in zip(nodes, weights, strict=True))

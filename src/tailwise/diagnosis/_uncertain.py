@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Uncertain"]
+__all__ = ["Uncertain", "Z", "shaped_interval"]
 
 Z = 1.959963984540054  # of 95 %, two-sided
 
@@ -24,6 +24,11 @@ class Uncertain:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def normal(cls, value: float, error: float) -> "Uncertain":
+        """Return value ± 1.96 standard errors."""
+        return cls(value, value - Z * error, value + Z * error)
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

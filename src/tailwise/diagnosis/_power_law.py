@@ -35,8 +35,8 @@ class PowerLaw:
     the most interactions, our head. So these fields say "fitted" instead.
 
     Attributes:
-        exponent: α in 1.05..19.99, sought no further; the smaller, the heavier. Below 3 the variance of counts, below 2
-            even their mean, is governed by the few largest items.
+        exponent: α, sought in 1.05..19.99; the smaller, the heavier. Below 3 the variance of
+            counts, below 2 even their mean, is governed by the few largest items.
         standard_error: Of the exponent, ``x_min`` taken as known.
         low: Of the 95 % interval from resampled items, with ``x_min`` chosen anew; None
             without resamples.

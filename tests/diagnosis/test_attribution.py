@@ -163,3 +163,27 @@ def test_items_without_two_users_and_sides_that_do_not_vary_are_refused():
         attribute_gap(Outcomes([0, 1, 2], [0, 1, 2], [0, 1, 0], [3, 2, 1], [1, 2, 3]))
     with pytest.raises(DataError, match=r"counts .* all 2"):
         attribute_gap(Outcomes([0, 1, 2, 3], [0, 0, 1, 1], [0, 1, 0, 1], [2, 2], [1, 2]))
+
+
+def test_a_prior_that_is_the_counts_again_adds_nothing_and_raises_nothing():
+    o = SMALL.draw(0).outcomes
+    same = Outcomes(o.users, o.items, o.accuracy, o.counts, np.column_stack([o.counts, o.counts]))
+    found = attribute_gap(same, n_permutations=19)
+    assert found.correlation == pytest.approx(1.0, abs=0.1)  # the same ranks, but weighed differently
+    # Normal scores of the same ranks, weighed by targets and evenly, are nearly polynomials of each other.
+    assert found.uncorrected.prior_alone.value == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_handful_of_items_gives_numbers_or_says_that_nothing_is_measurable():
+    rng = np.random.default_rng(0)
+    for n_items in (2, 3, 5, 9):
+        items = np.tile(np.arange(n_items), 20)
+        outcomes = Outcomes(
+            rng.integers(0, 15, items.size),
+            items,
+            rng.random(items.size),
+            np.arange(n_items),
+            rng.random(n_items),
+        )
+        found = attribute_gap(outcomes, n_permutations=19)
+        assert not found.is_measurable or np.isfinite(found.uncorrected.data.value)

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 _LEAST_RELIABILITY = 0.25  # below, the correction multiplies noise more than fourfold
 _N_STRATA = 8  # of items by count, within which those with several targets speak for the others
 _SHARES = ("v_data", "v_prior", "v_both", "data", "prior", "data_alone", "prior_alone", "interaction")
+_NOTHING_LEFT = 1e-9  # of a variance of 1: rounding
 _STEP = 1e-4  # of numerical derivatives, relative; their error, its square, is far below sampling error
 
 
@@ -274,7 +275,7 @@ def _trust(
     found = prior_reliability(priors, counts, weights=sides.weights)
     if stated is not None:
         means = np.average(agreement(sides), axis=0, weights=sides.weights)
-        given_data = 1 - (1 - stated) * means[1] / means[3] if means[3] > 0 else 0.0
+        given_data = 1 - (1 - stated) * _ratio(means[1], means[3])
         found = PriorReliability(stated, float(given_data), found.mean_correlation, found.n_estimates, True)
     if found.reliability is None or found.given_data is None:
         return found, "a single estimate of the prior does not show its own error"
@@ -295,9 +296,9 @@ def _shares(moments: Floats, stated: float | None) -> Floats:
     own power; in V(D,P) r is that among items of equal count.
     """
     data, p1, p2, p3, b1, b2, b3, total, shared, square, shared_given, square_given = moments
-    marginal, given = shared / square, shared_given / square_given
+    marginal, given = shared / square, _ratio(shared_given, square_given)
     if stated is not None:
-        marginal, given = stated, 1 - (1 - stated) * square / square_given
+        marginal, given = stated, 1 - (1 - stated) * _ratio(square, square_given)
     out = []
     for r, r_given in ((1.0, 1.0), (marginal, given)):
         v_data = data / total
@@ -307,6 +308,11 @@ def _shares(moments: Floats, stated: float | None) -> Floats:
         shapley = [(v_data + v_both - v_prior) / 2, (v_prior + v_both - v_data) / 2]
         out += [v_data, v_prior, v_both, *shapley, v_both - v_prior, added, added - v_prior]
     return np.array([*out, total])
+
+
+def _ratio(above: float, below: float) -> float:
+    """Divide, unless counts predict the prior exactly: then nothing is left, and nothing to correct."""
+    return above / below if below > _NOTHING_LEFT else 1.0
 
 
 def _slope(moments: Floats, stated: float | None) -> Floats:

@@ -111,5 +111,5 @@ def agreement(sides: Sides) -> Floats:
 
 
 def _ratio(above: float, below: float) -> float:
-    """Divide; nothing to measure has no reliability."""
-    return float(above / below) if below > 0 else 0.0
+    """Divide; where nothing but rounding is left of a variance of 1 there is no reliability."""
+    return float(above / below) if below > 1e-9 else 0.0

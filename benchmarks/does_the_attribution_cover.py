@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -144,13 +145,14 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join([aligned(HEADER, rows, n_left=2), "", *notes])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, then one JSON line."""
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--permutations", type=int, default=19, help="19 make the test exact at 5 %%")
     parser.add_argument("--output", type=Path, help="folder for results/<date>-<question>")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     results = [
         measure(name, repeats=chosen.repeats, permutations=chosen.permutations) for name in chosen.worlds
     ]

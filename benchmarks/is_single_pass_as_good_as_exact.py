@@ -369,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(result))
     print(json.dumps(result, ensure_ascii=False))
     if chosen.output:
-        arguments = {name: str(value) for name, value in vars(chosen).items()}
+        arguments = {"methods": chosen.methods, "seeds": chosen.seeds, "processes": chosen.processes}
         keep(chosen.output / f"{result['date']}-{QUESTION}", result, arguments, table(result))
 
 

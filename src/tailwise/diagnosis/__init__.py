@@ -8,6 +8,10 @@ Enters: encoded training interactions, the catalogue's table, and
     >>> [(held.interaction_share, held.n_items) for held in measure_skew([6, 2, 1, 1, 0]).holders]
     [(0.2, 1), (0.5, 1), (0.8, 2)]
 
+Enters, of both sides: :class:`Outcomes`, the accuracy of held-out targets beside counts and estimates of
+the language model's prior. Leaves: :class:`AccuracyGrid`, and :class:`Attribution` of the gap to the
+log and the prior, with :class:`PriorReliability`; :class:`PlantedWorld` makes outcomes whose causes are known.
+
 What the numbers mean is in docs/diagnosis.md.
 """
 

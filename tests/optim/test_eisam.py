@@ -14,6 +14,7 @@ from .builders import (
     N_ITEMS,
     Counted,
     TinyRecommender,
+    Watched,
     are_identical,
     copies,
     make,
@@ -257,18 +258,6 @@ def test_random_state_after_a_step_is_that_after_one_forward(perturbing):
 
 
 # Which parameters move
-
-
-class Watched(TinyRecommender):
-    """Keeps copies of its parameters as each evaluation found them."""
-
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        self.seen = []
-
-    def losses(self, rows):
-        self.seen.append({name: p.detach().clone() for name, p in self.named_parameters()})
-        return super().losses(rows)
 
 
 def test_realised_perturbation_has_norm_rho_over_all_tensors_together():

@@ -7,19 +7,7 @@ from torch.nn import functional as F
 
 from tailwise.optim import SAM
 
-from .builders import ITEMS, TinyRecommender, are_identical, copies, train_plainly
-
-
-class Watched(TinyRecommender):
-    """Keeps copies of its parameters as each evaluation found them."""
-
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        self.seen = []
-
-    def losses(self, rows):
-        self.seen.append({name: p.detach().clone() for name, p in self.named_parameters()})
-        return super().losses(rows)
+from .builders import ITEMS, TinyRecommender, Watched, are_identical, copies, train_plainly
 
 
 def moved_by(model, groups=None, **arguments):

@@ -10,7 +10,7 @@ Enters: encoded training interactions, the catalogue's table, and
 
 Enters, of both sides: :class:`Outcomes`, the accuracy of held-out targets beside counts and estimates of
 the language model's prior. Leaves: :class:`AccuracyGrid`, and :class:`Attribution` of the gap to the
-log and the prior, with :class:`PriorReliability`; :class:`PlantedWorld` makes outcomes whose causes are known.
+log and the prior, with :class:`PriorReliability`. :class:`PlantedWorld` makes outcomes of known causes.
 
 What the numbers mean is in docs/diagnosis.md.
 """

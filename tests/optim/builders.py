@@ -50,6 +50,18 @@ class TinyRecommender(nn.Module):
         return self.losses_at(parameters, torch.arange(len(self.items)))[self.items >= 0]
 
 
+class Watched(TinyRecommender):
+    """Keeps copies of its parameters as each evaluation found them."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.seen = []
+
+    def losses(self, rows):
+        self.seen.append({name: p.detach().clone() for name, p in self.named_parameters()})
+        return super().losses(rows)
+
+
 class Counted:
     """A loss function that counts its forwards and backwards and remembers the rows it was asked for."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .builders import ITEMS, Counted, TinyRecommender, are_identical, copies, make
+from .builders import ITEMS, Counted, TinyRecommender, Watched, are_identical, copies, make
 from .test_eisam import (
     test_a_vanishing_direction_does_not_perturb,
     test_frozen_and_unused_parameters_stay_as_they_are,
@@ -130,18 +130,6 @@ def test_an_infinite_momentum_is_refused_with_everything_unchanged():
 
 
 # Randomness, and which parameters move
-
-
-class Watched(TinyRecommender):
-    """Keeps copies of its parameters as each evaluation found them."""
-
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        self.seen = []
-
-    def losses(self, rows):
-        self.seen.append({name: p.detach().clone() for name, p in self.named_parameters()})
-        return super().losses(rows)
 
 
 def test_all_evaluations_of_a_step_draw_the_same_dropout_masks(perturbing):

@@ -1,4 +1,4 @@
-"""What the regressions of the attribution see of an item: polynomials of two normal scores."""
+"""What the attribution sees of an item: polynomials of log-counts and of the prior's normal scores."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ __all__ = ["BOTH", "DATA", "PRIOR", "Sides", "features", "normal_scores", "stand
 
 Floats = NDArray[np.float64]
 
-# Columns of features(): constant; d to d⁵; then p by order: p·(1, d, d²), p²·(1, d), p³. The
+# Columns of features(): constant; d to d³; then p by order: p·(1, d, d²), p²·(1, d), p³. The
 # polynomials of both sides hold those of either, and those of order k in p stay apart from
 # lower orders when p is normal given d, which the correction for measurement error needs.
-DATA = (0, 1, 2, 3, 4, 5)
-PRIOR = ((0, 6), (0, 6, 9), (0, 6, 9, 11))  # up to order 1, 2, 3
-BOTH = (tuple(range(9)), tuple(range(11)), tuple(range(12)))  # up to order 1, 2, 3 in the prior
-_ORDER = 5  # of the polynomials of counts
+DATA = (0, 1, 2, 3)
+PRIOR = ((0, 4), (0, 4, 7), (0, 4, 7, 9))  # up to order 1, 2, 3
+BOTH = (tuple(range(7)), tuple(range(9)), tuple(range(10)))  # up to order 1, 2, 3 in the prior
+_ORDER = 3  # of the polynomials of counts; higher ones swing where an item alone at the end is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Sides:
 
     Attributes:
         weights: ``[n_items]``; what each item counts for.
-        data: ``[n_items]``; normal scores of counts, weighted mean 0, variance 1.
-        prior: ``[n_items]``; mean of the estimates, likewise.
+        data: ``[n_items]``; log(1 + count), weighted mean 0, variance 1.
+        prior: ``[n_items]``; mean of the estimates, likewise 0 and 1.
         estimates: ``[n_items, n_estimates]``; normal scores of each estimate, likewise.
         residuals: ``[n_items, n_estimates]``; what counts do not predict of them.
     """
@@ -39,8 +39,8 @@ class Sides:
 
     @classmethod
     def measure(cls, counts: NDArray[np.int64], priors: Floats, weights: Floats) -> "Sides":
-        """Put counts ``[n_items]`` and priors ``[n_items, n_estimates]`` on normal scales."""
-        data = standardised(normal_scores(counts, weights), weights)
+        """Put counts ``[n_items]`` and priors ``[n_items, n_estimates]`` on their scales."""
+        data = standardised(np.log1p(counts), weights)
         even = np.ones_like(weights)
         estimates = np.stack(
             [standardised(normal_scores(column, even), weights) for column in priors.T], axis=1
@@ -71,7 +71,7 @@ def standardised(values: Floats, weights: Floats) -> Floats:
 
 
 def predicted(values: Floats, by: Floats, weights: Floats) -> Floats:
-    """Fit a polynomial of order 5 by weighted least squares and give its values: ``[n] -> [n]``."""
+    """Fit a polynomial of order 3 by weighted least squares and give its values: ``[n] -> [n]``."""
     x = _hermite(by, _ORDER)
     root = np.sqrt(weights)[:, None]
     coefficients = np.linalg.lstsq(x * root, values * root[:, 0], rcond=1e-8)[0]
@@ -79,7 +79,7 @@ def predicted(values: Floats, by: Floats, weights: Floats) -> Floats:
 
 
 def features(data: Floats, prior: Floats) -> Floats:
-    """Give the columns that :data:`DATA`, :data:`PRIOR` and :data:`BOTH` point to: ``[n_items, 12]``."""
+    """Give the columns that :data:`DATA`, :data:`PRIOR` and :data:`BOTH` point to: ``[n_items, 10]``."""
     d, p = _hermite(data, _ORDER), _hermite(prior, 3)
     crossed = [p[:, 1], p[:, 1] * d[:, 1], p[:, 1] * d[:, 2], p[:, 2], p[:, 2] * d[:, 1], p[:, 3]]
     return np.column_stack([d, *crossed])

@@ -22,7 +22,7 @@ from tailwise.diagnosis._two_way import group_sums
 __all__ = ["Moments"]
 
 Floats = NDArray[np.float64]
-_MOST_LEVERAGE = 0.9  # an item that decides a fit by itself would be divided by almost nothing
+_MOST_LEVERAGE = 0.95  # an item that decides a fit by itself would be divided by almost nothing
 
 
 class Moments:

@@ -52,7 +52,7 @@ def prior_reliability(
     Each estimate is turned into normal scores. With c the mean covariance of two estimates and
     v the variance of their mean, reliability is c/v: Cronbach's alpha, which is also the mean
     over all split halves, stepped up by Spearman and Brown's formula. ``given_data`` is the
-    same of residuals from a polynomial of the normal scores of counts.
+    same of residuals from a polynomial of log-counts.
 
     Assumes that every estimate measures the same thing equally strongly, with errors that are
     independent of each other, of the truth and of counts. Errors that templates *share*

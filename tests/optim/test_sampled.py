@@ -149,6 +149,12 @@ def test_switched_off_without_short_circuit_it_is_plain_training_within_rounding
         assert torch.allclose(p, q, rtol=0, atol=1e-10)
 
 
+def test_the_loss_returned_is_the_mean_at_the_parameters(model):
+    mean = model.losses(torch.arange(len(ITEMS)))[HAS_TARGET].mean().item()
+    loss = sampled(model).compute_gradient(model.losses, ITEMS)
+    assert loss.item() == pytest.approx(mean, rel=1e-12)  # float64 sums in another order
+
+
 # Price
 
 

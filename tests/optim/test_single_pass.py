@@ -211,6 +211,17 @@ def test_a_quadratic_worked_by_hand():
     assert seen == [[1.5, 2.0], [2.75, 2.0]]
 
 
+def test_the_loss_returned_is_that_of_each_row_where_it_was_evaluated(model):
+    optimizer, state = after_some_steps(model)
+    eps = kept_eps(state)
+    theta = copies(model.parameters())
+    is_drawn = outcome_at(row_probabilities(strengths(), HAS_TARGET).tolist(), optimizer._uniform())
+    here, there = (model.target_losses(p) for p in (theta, [t + e for t, e in zip(theta, eps, strict=True)]))
+    expected = torch.where(torch.tensor([is_drawn[b] for b in ROW_OF_TARGET]), there, here).mean()
+    loss = optimizer.compute_gradient(model.losses, ITEMS)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-10)  # float64 sums in another order
+
+
 # Price
 
 

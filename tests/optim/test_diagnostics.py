@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tailwise.optim import EISAM
+from tailwise.optim._diagnostics import cosine
 
 from .builders import ITEM_WEIGHTS, ITEMS, TinyRecommender, are_identical, copies
 
@@ -64,6 +65,17 @@ def test_single_pass_is_compared_with_the_exact_direction_of_the_batch():
     assert report.realised_norm == pytest.approx(0.3, rel=1e-12)
     assert 0 <= report.share_of_rows_perturbed <= 1
     assert report.smallest_factor < 1 < report.largest_factor
+
+
+@pytest.mark.parametrize(("right", "expected"), [([3.0, 4.0], 1.0), ([-3.0, -4.0], -1.0), ([4.0, -3.0], 0.0)])
+def test_cosine_worked_by_hand_keeps_its_sign(right, expected):
+    left = [torch.tensor([6.0]), torch.tensor([8.0])]
+    assert cosine(left, [torch.tensor(right)]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_cosine_with_nothing_is_unknown():
+    assert cosine([], []) is None
+    assert cosine([torch.zeros(2)], [torch.ones(2)]) is None
 
 
 def test_before_any_direction_is_known_there_is_nothing_to_compare():

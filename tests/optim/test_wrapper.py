@@ -314,6 +314,17 @@ def test_a_state_of_another_version_or_estimator_is_refused(key, value):
         small().load_state_dict(state)
 
 
+@pytest.mark.parametrize("damage", [lambda own: own.pop("n_steps"), lambda own: own.update(surplus=1)])
+def test_a_state_with_a_key_too_few_or_too_many_is_refused_with_nothing_changed(damage):
+    state = small().state_dict()
+    damage(state["tailwise"])
+    optimizer = small()
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"state_dict must hold \[.*n_steps.*\] under 'tailwise'; got \["):
+        optimizer.load_state_dict(state)
+    assert are_same_state(optimizer.state_dict(), before)
+
+
 def test_a_state_that_would_perturb_a_low_precision_parameter_is_refused(perturbing):
     saved = make(perturbing, [nn.Parameter(torch.ones(2))]).state_dict()
     excluded = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))

@@ -24,7 +24,8 @@ def describe_surroundings() -> dict[str, Any]:
         "tailwise_version": tailwise.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        # torch itself says which build it is ("+cpu", "+cu130"); what pip knows may lack that.
+        "packages": {name: _version(name) for name in _PACKAGES} | {"torch": str(torch.__version__)},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),

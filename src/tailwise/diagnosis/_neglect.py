@@ -56,7 +56,7 @@ def neglected_items(segments: Segments, n_slots: ArrayLike) -> pl.DataFrame:
     Example:
         >>> from tailwise.segments import segment_items
         >>> neglected_items(segment_items([60, 30, 10]), [95, 0, 5])["item_index"].to_list()
-        [1, 0, 2]
+        [1, 2, 0]
     """
     slots = np.asarray(n_slots, dtype=np.float64)
     if slots.shape != (segments.n_items,) or slots.min() < 0:

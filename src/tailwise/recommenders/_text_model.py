@@ -17,7 +17,7 @@ from tailwise.recommenders._language_model import choose_dtype, fingerprint, qui
 
 __all__ = ["Decoding", "Prefix", "TextModel"]
 
-_TOKENS_PER_PASS = 512  # bounds memory: logits are [tokens, vocabulary]; 100 MB at 50,000 words in float32
+_TOKENS_PER_PASS = 512  # bounds memory: logits are [tokens, vocabulary]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class TextModel:
 
         cache = DynamicCache(config=self._model.config)
         logits = self._logits(torch.tensor([list(ids)]), cache, keep=1)
-        return Prefix(tuple(ids), cache, torch.log_softmax(logits[0, -1], dim=-1).cpu())
+        return Prefix(tuple(ids), cache, torch.log_softmax(logits[0, -1].float(), dim=-1).cpu())
 
     def log_probabilities(
         self, prefix: Prefix, continuations: Sequence[Sequence[int]]
@@ -177,9 +177,13 @@ class TextModel:
         for i, ids in enumerate(rows):
             tokens[i, : len(ids)] = torch.tensor(list(ids), dtype=torch.long)
         logits = self._logits(tokens[:, :-1], _expanded(prefix.cache, len(rows)))  # [rows, longest, words]
-        wanted = tokens[:, 1:, None].to(self.device)
-        chosen = logits.gather(2, wanted)[..., 0] - logits.logsumexp(dim=-1)
-        return np.asarray(chosen.cpu().numpy(), dtype=np.float32)
+        wanted = tokens[:, 1:].reshape(-1, 1).to(self.device)
+        chosen = []
+        # A few positions at a time in float32: small enough to stay in fast memory.
+        for few, tokens_of_few in zip(logits.flatten(0, 1).split(32), wanted.split(32), strict=True):
+            exact = few.float()  # [32, words]
+            chosen.append(exact.gather(1, tokens_of_few)[:, 0] - exact.logsumexp(dim=1))
+        return np.asarray(torch.cat(chosen).view(len(rows), longest).cpu().numpy(), dtype=np.float32)
 
     @torch.no_grad()
     def next_log_probabilities(
@@ -213,7 +217,7 @@ class TextModel:
             logits = self._logits(
                 tokens, cache, keep=torch.from_numpy(ends).to(self.device)
             )  # [rows, ends, words]
-            last = torch.log_softmax(logits[range(len(rows)), which.tolist()], dim=-1).cpu()
+            last = torch.log_softmax(logits[range(len(rows)), which.tolist()].float(), dim=-1).cpu()
             if not found.numel():
                 found = torch.empty(len(prompts), last.shape[1])
             found[rows] = last
@@ -224,14 +228,14 @@ class TextModel:
         return Decoding(self, prefix, n_rows)
 
     def _logits(self, tokens: Tensor, cache: Any, *, keep: int | Tensor = 0) -> Tensor:
-        """Run the model: ``[rows, kept positions, vocabulary]`` float32. Grows the cache in place."""
+        """Run the model: ``[rows, kept positions, vocabulary]``. Grows the cache in place."""
         output = self._model(
             input_ids=tokens.to(self.device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=keep,
         )
-        logits: Tensor = output.logits.float()
+        logits: Tensor = output.logits
         return logits
 
 
@@ -263,7 +267,7 @@ class Decoding:
                 "  Call select() first where rows have ended."
             )
         logits = self._model._logits(torch.tensor(tokens)[:, None], self._cache, keep=1)
-        self.log_probabilities = torch.log_softmax(logits[:, -1], dim=-1).cpu()
+        self.log_probabilities = torch.log_softmax(logits[:, -1].float(), dim=-1).cpu()
         return self.log_probabilities
 
 

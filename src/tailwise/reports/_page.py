@@ -1,20 +1,16 @@
 """The page: put results, words and drawings into the template."""
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
-
-from tailwise.reports import _charts, _numbers
-from tailwise.reports._metrics_file import check_metrics, write_atomically
-from tailwise.reports._palette import SYMBOL_PATHS, dark_rules, styles
+from tailwise.reports import _charts
+from tailwise.reports._metrics_file import check_metrics
+from tailwise.reports._palette import styles
+from tailwise.reports._result_file import write_atomically
 from tailwise.reports._results import ACCURACY_LABELS, Estimate, Results
-from tailwise.reports._sections import cost_rows, exposure_rows, metric_name, setting_rows, tiles
+from tailwise.reports._sections import cost_rows, exposure_rows, setting_rows, tiles
+from tailwise.reports._templates import style_sheet, template
 from tailwise.reports._words import words_for
 
 __all__ = ["render_report", "write_report"]
@@ -34,21 +30,23 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     """
     results = Results(check_metrics(metrics))
     looks = styles(results.variants)
-    return _template().render(
+    return template("report.html.jinja").render(
         m=results.metrics,
         r=results,
+        file="metrics.json",
+        makers=results.variants,
+        labels=results.labels,
         looks=looks,
-        symbol_paths=SYMBOL_PATHS,
-        css=_css(),
+        css=style_sheet("report.css"),
         words=words_for(results),
         tiles=tiles(results),
         charts={
-            "concentration": _charts.concentration_chart(results),
+            "concentration": _charts.concentration_chart(results.metrics["data"]["concentration"]),
             "accuracy": _charts.accuracy_chart(results, looks),
             "forest": _charts.forest_chart(results, looks),
-            "deciles": _charts.decile_chart(results, looks),
+            "deciles": _charts.decile_chart(results.variants, results.k, looks),
         },
-        exposure_rows=exposure_rows(results),
+        exposure_rows=exposure_rows(results.variants, results.segments, results.k),
         cost_rows=cost_rows(results),
         settings=setting_rows(results.trained),
         reference_settings=setting_rows(results.references),
@@ -72,26 +70,3 @@ def write_report(metrics: Mapping[str, Any], path: str | Path) -> Path:
 def _accuracy_metrics(results: Results) -> list[str]:
     seen = dict.fromkeys(row["metric"] for v in results.variants for row in v["accuracy"])
     return [m for m in ACCURACY_LABELS if m in seen] + [m for m in seen if m not in ACCURACY_LABELS]
-
-
-@cache
-def _css() -> Markup:
-    text = resources.files("tailwise.reports").joinpath("templates/report.css").read_text(encoding="utf-8")
-    return Markup(text.replace("/* dark chart colours */", dark_rules()))
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("tailwise.reports", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    for name in _numbers.__all__:
-        if name.islower():
-            environment.filters[name] = getattr(_numbers, name)
-    environment.filters["metric_name"] = metric_name
-    environment.filters["compact_json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    return environment.get_template("report.html.jinja")

@@ -57,11 +57,11 @@ class Style:
 
 
 def styles(variants: Sequence[Mapping[str, Any]]) -> dict[str, Style]:
-    """Give each variant, by name, its colour and symbol; any number of variants."""
+    """Give each variant (or given lists), by name, its colour and symbol; any number of them."""
     found: dict[str, Style] = {}
     n_seen = {"baseline": 0, "reference": 0, "treatment": 0}
     for variant in variants:
-        role = variant["role"]
+        role = "treatment" if variant["role"] == "lists" else variant["role"]
         position = n_seen[role]
         n_seen[role] += 1
         if role == "baseline" and position == 0:

@@ -49,7 +49,7 @@ class Tile:
 
     label: str
     value: str
-    before: str  # empty without a baseline
+    before: str  # what it is held against; empty where there is nothing
     detail: str
     verdict: str = ""  # empty where no interval decides
     direction: str = "none"
@@ -103,14 +103,16 @@ def tiles(results: Results) -> list[Tile]:
     return found
 
 
-def exposure_rows(results: Results) -> list[tuple[str, str | None, list[str], list[str]]]:
-    """Exposure at the main cutoff: (metric, segment, value per variant, interval per variant)."""
+def exposure_rows(
+    makers: Sequence[Mapping[str, Any]], segments: Sequence[str], k: int
+) -> list[tuple[str, str | None, list[str], list[str]]]:
+    """Exposure at one cut-off: (metric, segment, value per maker of lists, interval per maker)."""
     by_variant = [
-        {(row["metric"], row["segment"]): row for row in v["exposure"] if row["k"] in (results.k, None)}
-        for v in results.variants
+        {(row["metric"], row["segment"]): row for row in v["exposure"] if row["k"] in (k, None)}
+        for v in makers
     ]
     keys = dict.fromkeys(key for rows in by_variant for key in rows)
-    order = {segment: position for position, segment in enumerate([None, "overall", *results.segments])}
+    order = {segment: position for position, segment in enumerate([None, "overall", *segments])}
     metrics = list(dict.fromkeys(metric for metric, _ in keys))
     found = []
     for metric, segment in sorted(keys, key=lambda k: (metrics.index(k[0]), order.get(k[1], len(order)))):
@@ -190,7 +192,7 @@ def _tile(
 ) -> Tile:
     label = label[:1].upper() + label[1:]
     value = show(after.value)
-    earlier = show(before.value) if before is not None else ""
+    earlier = f"baseline {show(before.value)}" if before is not None else ""
     if difference is None:
         low_high = (
             "" if after.low is None or after.high is None else f"{show(after.low)} to {show(after.high)}"

@@ -1,0 +1,45 @@
+"""Templates and style sheets of the pages."""
+
+import json
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from tailwise.reports import _numbers
+from tailwise.reports._palette import SYMBOL_PATHS, dark_rules
+from tailwise.reports._sections import metric_name
+
+__all__ = ["style_sheet", "template"]
+
+
+def template(name: str) -> Template:
+    """A page's template; every text put into it is escaped."""
+    return _environment().get_template(name)
+
+
+@cache
+def style_sheet(*names: str) -> Markup:
+    """Style sheets one after the other, with the dark scheme's chart colours filled in."""
+    folder = resources.files("tailwise.reports").joinpath("templates")
+    text = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    return Markup(text.replace("/* dark chart colours */", dark_rules()))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tailwise.reports", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    for name in _numbers.__all__:
+        if name.islower():
+            environment.filters[name] = getattr(_numbers, name)
+    environment.globals["symbol_paths"] = SYMBOL_PATHS
+    environment.filters["metric_name"] = metric_name
+    environment.filters["compact_json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment

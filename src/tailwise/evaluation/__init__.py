@@ -9,29 +9,52 @@ each target landed, what was recommended), rows of ``metrics.json``, and
     >>> mean_ndcg(r, k=1)  # one of eight unseen items, all tied
     0.125
 
-Every definition is in docs/metrics.md.
+Lists of any system become :class:`Rankings` too: :func:`read_lists`, then :func:`encode_lists`, which
+counts everything irregular in :class:`ListChecks`. Who gets the slots by brand or category is
+:class:`ColumnExposure`; what users like of the tail against what they are shown, :class:`TasteForTheTail`.
+
+Every definition is in docs/metrics.md and docs/recommendation-lists.md.
 """
 
 from tailwise.evaluation._accuracy import METRICS, mean_ndcg, target_values
+from tailwise.evaluation._column_exposure import ColumnExposure, exposure_by_column
 from tailwise.evaluation._compare import PairedDifference, compare, compare_variants
+from tailwise.evaluation._encode_lists import encode_lists
 from tailwise.evaluation._evaluate import accuracy, evaluate_variant, exposure, exposure_deciles
 from tailwise.evaluation._exposure import USER_MEANS
+from tailwise.evaluation._given_lists import LISTS_METADATA, GivenLists, check_lists, read_lists
+from tailwise.evaluation._list_checks import ListChecks
 from tailwise.evaluation._rank_targets import rank_targets
 from tailwise.evaluation._rankings import UNRANKED, Rankings
+from tailwise.evaluation._taste import TASTE_GROUPS, TasteForTheTail, TasteGroup, taste_for_the_tail
+from tailwise.evaluation._with_interval import WithInterval
 
 __all__ = [
+    "LISTS_METADATA",
     "METRICS",
+    "TASTE_GROUPS",
     "UNRANKED",
     "USER_MEANS",
+    "ColumnExposure",
+    "GivenLists",
+    "ListChecks",
     "PairedDifference",
     "Rankings",
+    "TasteForTheTail",
+    "TasteGroup",
+    "WithInterval",
     "accuracy",
+    "check_lists",
     "compare",
     "compare_variants",
+    "encode_lists",
     "evaluate_variant",
     "exposure",
+    "exposure_by_column",
     "exposure_deciles",
     "mean_ndcg",
     "rank_targets",
+    "read_lists",
     "target_values",
+    "taste_for_the_tail",
 ]

@@ -56,7 +56,7 @@ class PriorEstimate:
     """How well a language model knows each item, by one way of asking.
 
     Attributes:
-        name: Of the way, such as ``title_likelihood``.
+        name: Of the way, such as ``title-likelihood``.
         scores: ``[n_items]`` float64; higher = better known; NaN where the item was not
             asked about. Scales are free: only the order counts.
         columns: ``[n_items, n_columns]`` float64; the same by each prompt template, order, ...
@@ -102,19 +102,11 @@ class PriorEstimate:
         return int(np.isfinite(self.scores).sum())
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON; None where an item was not asked about."""
+        """Give plain values for JSON, without the scores of single items."""
         return {
             "name": self.name,
             "n_items": int(self.scores.size),
             "n_asked": self.n_asked,
-            "scores": [_plain(value) for value in self.scores],
-            "columns": {
-                name: [_plain(value) for value in column]
-                for name, column in zip(self.column_names, self.columns.T, strict=True)
-            },
+            "columns": list(self.column_names),
             "cost": self.cost.as_dict(),
         }
-
-
-def _plain(value: np.float64) -> float | None:
-    return float(value) if np.isfinite(value) else None

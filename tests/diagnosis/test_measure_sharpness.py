@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tailwise.diagnosis._group_targets import GroupTargets
+from tailwise.diagnosis._group_targets import GroupTargets, draw_halves
 from tailwise.diagnosis._measure_sharpness import measure_sharpness
 from tests.diagnosis.sharpness_worlds import Quadratic
 
@@ -81,6 +81,34 @@ def test_every_group_is_measured_on_as_many_targets_as_the_scarcest_has():
     assert found.n_per_group == 5 * 3  # of 11 users a half has at least 5, three tail targets each
     assert [group.n_available for group in found.groups] == [77, 33]
     assert world.measure(n_targets_per_group=4).n_per_group == 4
+
+
+def test_influences_are_the_derivatives_of_the_average_by_the_weights_of_users():
+    world = Quadratic(
+        goals=[[0.5, 0, 0], [0, 0.4, 0]], bends=[[3.0, 1, 0.5], [1, 2, 0.5]], noise=0.8, user_noise=0.5
+    )
+    found = world.measure(n_repeats=1, rho=0.3)
+    halves = draw_halves(world.targets, at_most=None, n_splits=1, seed=0).targets[0]
+    weights = torch.ones(world.n_users, dtype=torch.float64, requires_grad=True)
+    for g in (0, 1):
+
+        def mean(values, half):  # of targets that weigh as their users do
+            of_targets = weights[torch.from_numpy(world.users[half])]
+            return of_targets @ values / of_targets.sum()
+
+        rises, bends = [], []
+        for here, there in ((halves[0][g], halves[1][g]), (halves[1][g], halves[0][g])):
+            bend = world.bend[here]
+            slope = mean(-bend * world.x[here], here)
+            step = 0.3 * slope / slope.norm()
+            apart = [sign * step - world.x[there] for sign in (1, 0, -1)]
+            ahead, still, behind = ((0.5 * world.bend[there] * a * a).sum(1) for a in apart)
+            rises.append(mean(ahead - still, there))
+            bends.append(mean((ahead + behind) / 2 - still, there))
+        for what, of_users in ((rises, found.rises), (bends, found.bends)):
+            (expected,) = torch.autograd.grad(sum(what) / 2, weights, retain_graph=True)
+            # Equal bends within a group: the one-sided difference is exact up to float64.
+            np.testing.assert_allclose(of_users[:, g], expected.numpy(), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(("what", "position"), [("held_out", 0), ("curvature", 1), ("difference", 2)])

@@ -133,6 +133,65 @@ def report(run: Path) -> None:
     print(jobs.report(run))  # noqa: T201 - the command's result
 
 
+@app.command
+def recommend(
+    run: Path,
+    *,
+    variant: str,
+    out: Path,
+    seed: int | None = None,
+    k: int = 20,
+    users: str = "all",
+    history: Literal["all", "before-test", "train"] = "all",
+    include_seen: bool | None = None,
+    batch_size: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Write every user's list from a finished run into a Parquet file: user_id, item_id, rank, score.
+
+    Stopped at any moment, the same command goes on where it was.
+
+    Args:
+        run: The run's folder.
+        variant: A finished variant or reference of the run, e.g. eisam or most-popular.
+        out: File to write, ending in .parquet.
+        seed: Of the training; by default the first of the run's.
+        k: Items per user.
+        users: all, or a CSV, TSV or Parquet file with a column user_id.
+        history: What the model is given of a user: all of the run's data; what lies before-test, as
+            an audit with held-out targets needs; or train, the training part alone.
+        include_seen: Recommend items of the history too; by default only where the run keeps repeats.
+        batch_size: Users scored at once; by default the run's evaluation.batch_size.
+        device: Where to compute; by default the run's.
+        overwrite: Replace a file that holds something else.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    try:
+        made = jobs.recommend(
+            run,
+            variant,
+            out,
+            seed=seed,
+            k=k,
+            users=None if users == "all" else Path(users),
+            history=history,
+            include_seen=include_seen,
+            batch_size=batch_size,
+            device=device,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+    except KeyboardInterrupt as stop:
+        text = str(stop) or "stopped. Go on with the same command"
+        Console(stderr=True).print(f"{text}.", markup=False, highlight=False)
+        sys.exit(_INTERRUPTED)
+    print(made.path)  # noqa: T201 - the command's result
+
+
 @assets_app.command(name="list")
 def list_command() -> None:
     """Show every data set and model, its licence, and whether it is in the cache."""

@@ -12,6 +12,7 @@ from tailwise.jobs._config import (
     SegmentConfig,
 )
 from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
+from tailwise.jobs._recommend import ListsFile, recommend
 from tailwise.jobs._run import evaluate, report, run
 from tailwise.jobs._variants import VariantConfig
 
@@ -19,6 +20,7 @@ __all__ = [
     "PRESETS",
     "DataConfig",
     "EvaluationConfig",
+    "ListsFile",
     "RunConfig",
     "SASRecReferenceConfig",
     "SegmentConfig",
@@ -27,6 +29,7 @@ __all__ = [
     "config_from_dict",
     "evaluate",
     "load_config",
+    "recommend",
     "report",
     "run",
 ]

@@ -1,0 +1,270 @@
+"""Lists for every user of a run, from the best parameters of a finished variant."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import tailwise
+from tailwise.errors import ConfigError, DataError
+from tailwise.jobs._config import RunConfig
+from tailwise.jobs._list_maker import ListMaker
+from tailwise.jobs._list_parts import ListParts, read_lists_metadata
+from tailwise.jobs._progress import Narrator
+from tailwise.jobs._run_data import load_run_data
+from tailwise.jobs._run_folder import ResultFolder, RunFolder
+from tailwise.jobs._stored_histories import HISTORIES, StoredData
+from tailwise.jobs._train_variant import choose_device
+from tailwise.recommenders import ItemKNN, MostPopular, Recommender, load_recommender
+
+__all__ = ["ListsFile", "recommend"]
+
+PART_USERS = 2048  # users of one part: what a kill costs at most, and what memory holds at once
+
+History = Literal["all", "before-test", "train"]
+
+
+@dataclass(frozen=True)
+class ListsFile:
+    """Lists that were written, or were there already.
+
+    Attributes:
+        path: Parquet with ``user_id``, ``item_id`` (text), ``rank`` (int32, 1 = first) and ``score``
+            (float32), by user and rank; its metadata say how it was made.
+        made_with: Those metadata: variant, seed, history, k, counts, key.
+        is_new: False where nothing had to be done.
+    """
+
+    path: Path
+    made_with: Mapping[str, Any]
+    is_new: bool
+
+
+def recommend(
+    run: Path,
+    variant: str,
+    out: Path,
+    *,
+    seed: int | None = None,
+    k: int = 20,
+    users: Path | None = None,
+    history: History = "all",
+    include_seen: bool | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> ListsFile:
+    """Write the lists of every user of a run, or of some, into a Parquet file.
+
+    May be stopped at any moment, by any means: the same call goes on where it was. Memory does not
+    grow with the number of users; of ``item-knn`` alone the training part is held as a matrix.
+
+    Equal scores are ordered as in the run's own measurement, by a hash of user and item, so lists
+    made with ``history="before-test"`` show what its ``metrics.json`` measured.
+
+    Args:
+        run: The run's folder.
+        variant: A finished variant or reference of the run.
+        out: File to write, ending in ``.parquet``.
+        seed: Of the training. None: the first of the run's seeds.
+        k: Items per user, 1..n_items; fewer where a user has seen the others.
+        users: A CSV, TSV or Parquet file with a column ``user_id``. None: all users of the run.
+        history: What the model is given of each user: ``"all"`` interactions of the run's data, as a
+            service would; those ``"before-test"``, as an audit with held-out test targets needs; or
+            those of ``"train"`` alone. Users without any get no list and are counted.
+        include_seen: Recommend items of the history too. None: as the run's measurement does, only
+            where its data keep repeats.
+        batch_size: Users scored at once. None: the run's ``evaluation.batch_size``.
+        device: ``auto``, ``cpu`` or ``cuda``. None: the run's.
+        overwrite: Replace a file in ``out`` that holds something else.
+        quiet: Say nothing on standard error.
+
+    Raises:
+        ConfigError: an argument does not fit the run, ``out`` holds something else, or another
+            process is at work at it.
+        DataError: there is no run, the variant is not finished, or a user is unknown.
+        CheckpointError: the saved recommender is damaged.
+        KeyboardInterrupt: on Ctrl-C, with a message that says how to go on.
+    """
+    narrator = Narrator(quiet=quiet)
+    folder = RunFolder(run)
+    config = folder.read_config()
+    result, seed = _result(folder, config, variant, seed)
+    data = StoredData.of(folder, history)
+    if not 1 <= k <= len(data.item_ids):
+        raise ConfigError(f"--k must be in 1..{len(data.item_ids):,}, the size of the catalogue; got {k}.")
+    batch_size = config.evaluation.batch_size if batch_size is None else batch_size
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size must be >= 1; got {batch_size}.")
+    target = choose_device(device or config.device)
+    exclude_seen = config.data.repeats == "first" if include_seen is None else not include_seen
+    selected = range(data.n_users) if users is None else data.find_users(users)
+    settings = {
+        "format": 1,
+        "tailwise_version": tailwise.__version__,
+        "run": folder.path.resolve().name,
+        "variant": variant,
+        "seed": seed,
+        "model": _digest(result.model),
+        "data": data.summary["name"],
+        "data_checksum": data.summary["checksum"],
+        "split": data.summary["split"],
+        "history": history,
+        "k": k,
+        "exclude_seen": exclude_seen,
+        "users": "all" if users is None else hashlib.sha256(np.asarray(selected).tobytes()).hexdigest(),
+        "users_per_part": PART_USERS,
+        "device": target.type,
+    }
+    parts = ListParts(_checked_out(out), settings)
+    if out.exists() and not parts.is_written() and not overwrite:
+        raise ConfigError(
+            f"--out must be a new file or hold these very lists; got {str(out)!r}, which holds "
+            f"{_description(out, settings)}. Pass --overwrite to replace it, or choose another file."
+        )
+    with parts.claimed(overwrite=overwrite):
+        is_new = not parts.is_written()
+        if is_new:
+            recommender = _load(variant, result, folder, data, target)
+            maker = ListMaker(recommender, k=k, exclude_seen=exclude_seen, batch_size=batch_size)
+            name = f"lists of {variant}" if seed is None else f"lists of {variant}, seed {seed}"
+            _write_parts(parts, selected, data, maker, name=name, narrator=narrator)
+        else:
+            narrator.say(f"{out} holds these lists already")
+            parts.remove()
+    made_with = read_lists_metadata(out)
+    assert made_with is not None  # just written, or just compared
+    narrator.say(_told(made_with))
+    return ListsFile(out, made_with, is_new)
+
+
+def _write_parts(
+    parts: ListParts,
+    selected: Sequence[int] | NDArray[np.int64],
+    data: StoredData,
+    maker: ListMaker,
+    *,
+    name: str,
+    narrator: Narrator,
+) -> None:
+    """Make the parts that are not there, and join them."""
+    starts = range(0, len(selected), PART_USERS)
+    totals = {"n_users": 0, "n_users_without_history": 0, "n_rows": 0}
+    done = 0
+    try:
+        with narrator.task(name) as progress:
+            for number, start in enumerate(starts):
+                chunk = selected[start : start + PART_USERS]
+                counts = parts.counts(number)
+                if counts is None:
+                    users = data.read_users(chunk)
+                    table = maker.lists(
+                        users,
+                        data.item_ids,
+                        lambda n, before=start: progress.ranking(before + n, len(selected)),  # type: ignore[misc]
+                    )
+                    counts = {
+                        "n_users": len(users.histories),
+                        "n_users_without_history": len(chunk) - len(users.histories),
+                        "n_rows": table.height,
+                    }
+                    parts.write(number, table, counts)
+                totals = {key: totals[key] + counts[key] for key in totals}
+                done += len(chunk)
+                progress.ranking(done, len(selected))
+            if not totals["n_users"]:
+                raise DataError(
+                    f"a user must have a history to be given a list; got none among {len(selected):,} in "
+                    f"{' + '.join(data.parts)}.\n  Choose other users, or --history all."
+                )
+            parts.finish(len(starts), totals)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; the lists of {done:,} of {len(selected):,} users are kept in {parts.folder}. "
+            "Go on with the same command"
+        ) from None
+
+
+def _told(made_with: Mapping[str, Any]) -> str:
+    histories = " + ".join(HISTORIES[made_with["history"]])
+    seen = "left out" if made_with["exclude_seen"] else "included"
+    text = (
+        f"{made_with['n_rows']:,} rows, {made_with['n_users']:,} users; histories: {histories}; "
+        f"their items: {seen}"
+    )
+    without = made_with["n_users_without_history"]
+    return text + (f"; {without:,} users without a history get no list" if without else "")
+
+
+def _checked_out(out: Path) -> Path:
+    if out.suffix.lower() != ".parquet":
+        raise ConfigError(f"--out must end in .parquet; got {str(out)!r}.")
+    if out.is_dir():
+        raise ConfigError(f"--out must be a file; got {str(out)!r}, which is a folder.")
+    return out
+
+
+def _description(out: Path, settings: Mapping[str, Any]) -> str:
+    """What an existing file holds, by what differs from the settings of now."""
+    earlier = read_lists_metadata(out)
+    if earlier is None:
+        return "something else"
+    return f"lists of other {', '.join(sorted(n for n in settings if earlier.get(n) != settings[n]))}"
+
+
+def _result(
+    folder: RunFolder, config: RunConfig, variant: str, seed: int | None
+) -> tuple[ResultFolder, int | None]:
+    """The finished folder of a variant or reference, and its seed; None where it has none."""
+    names = [*(v.name for v in config.variants), *config.references]
+    if variant not in names:
+        raise ConfigError(f"--variant must be one of the run's {', '.join(names)}; got {variant!r}.")
+    if variant in config.references and variant != "sasrec":
+        if seed is not None:
+            raise ConfigError(f"--seed must be left out for {variant}, which has none; got {seed}.")
+    else:
+        seed = config.seeds[0] if seed is None else seed
+        if seed not in config.seeds:
+            known = ", ".join(map(str, config.seeds))
+            raise ConfigError(f"--seed must be one of the run's {known}; got {seed}.")
+    result = folder.result(variant, seed)
+    if not result.is_done():
+        raise DataError(
+            f"variant must be finished; got {variant!r}{'' if seed is None else f', seed {seed}'} without a "
+            f"record in {str(result.path)!r}.\n  Finish it with `tailwise run ... --resume`."
+        )
+    return result, seed
+
+
+def _digest(model: Path) -> str | None:
+    """SHA-256 of a saved recommender's files; None for a reference, which data and name decide."""
+    if not model.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(p for p in model.iterdir() if p.is_file()):
+        with file.open("rb") as content:
+            digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _load(
+    variant: str, result: ResultFolder, folder: RunFolder, data: StoredData, device: torch.device
+) -> Recommender:
+    if variant == "most-popular":
+        recommender: Recommender = MostPopular(data.training_counts())
+    elif variant == "item-knn":
+        recommender = ItemKNN(load_run_data(folder.data).training_histories(), len(data.item_ids))
+    else:
+        recommender = load_recommender(result.model, device=device)
+    if recommender.n_items != len(data.item_ids):
+        raise DataError(
+            f"recommender must score the run's {len(data.item_ids):,} items; got {recommender.n_items:,}.\n"
+            f"  {str(result.path)!r} and {str(folder.data)!r} belong to different runs."
+        )
+    return recommender

@@ -108,6 +108,34 @@ class TextModel:
         """Return the text of tokens."""
         return str(self._tokenizer.decode(list(ids)))
 
+    @cached_property
+    def n_words(self) -> int:
+        """The first number beyond the tokenizer's vocabulary, so no token has it."""
+        return 1 + int(max(self._tokenizer.get_vocab().values()))
+
+    @cached_property
+    def _words(self) -> list[str]:
+        """The text of every token."""
+        return list(self._tokenizer.batch_decode([[token] for token in range(self.n_words)]))
+
+    def closing(self, mark: str) -> list[int]:
+        """Return the tokens that end what ``mark`` closes, such as a line or a quotation.
+
+        Those that begin with the mark, or with spaces and commas or full stops and then it; and
+        the one that ends all text, where there is one.
+
+        Raises:
+            ConfigError: the tokenizer has none of these.
+        """
+        tokens = {token for token, word in enumerate(self._words) if word.lstrip(" \t\r,.").startswith(mark)}
+        tokens |= {self._tokenizer.eos_token_id} - {None}
+        if not tokens:
+            raise ConfigError(
+                f"model must have a token that begins with {mark!r}, or one that ends texts; "
+                f"{self.folder.name} has neither. Take another language model."
+            )
+        return sorted(tokens)
+
     @property
     def has_chat_template(self) -> bool:
         """Whether the model was tuned to answer messages."""
@@ -180,7 +208,9 @@ class TextModel:
         wanted = tokens[:, 1:].reshape(-1, 1).to(self.device)
         chosen = []
         # A few positions at a time in float32: small enough to stay in fast memory.
-        for few, tokens_of_few in zip(logits.flatten(0, 1).split(32), wanted.split(32), strict=True):
+        for few, tokens_of_few in zip(
+            torch.split(logits.flatten(0, 1), 32), torch.split(wanted, 32), strict=True
+        ):
             exact = few.float()  # [32, words]
             chosen.append(exact.gather(1, tokens_of_few)[:, 0] - exact.logsumexp(dim=1))
         return np.asarray(torch.cat(chosen).view(len(rows), longest).cpu().numpy(), dtype=np.float32)
@@ -227,13 +257,17 @@ class TextModel:
         """Begin ``n_rows`` continuations of one prompt, to be fed a token at a time."""
         return Decoding(self, prefix, n_rows)
 
-    def _logits(self, tokens: Tensor, cache: Any, *, keep: int | Tensor = 0) -> Tensor:
-        """Run the model: ``[rows, kept positions, vocabulary]``. Grows the cache in place."""
+    def _logits(self, tokens: Tensor, cache: Any, *, keep: int | Tensor = 0, **inputs: Tensor) -> Tensor:
+        """Run the model: ``[rows, kept positions, vocabulary]``. Grows the cache in place.
+
+        ``inputs``: what else the model is to be given, such as ``position_ids``.
+        """
         output = self._model(
             input_ids=tokens.to(self.device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=keep,
+            **inputs,
         )
         logits: Tensor = output.logits
         return logits

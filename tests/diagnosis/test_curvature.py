@@ -58,7 +58,6 @@ def test_products_with_vectors_are_those_of_the_dense_hessian():
         at = MovedLosses(
             network.losses,
             network.parameters,
-            48,
             lambda t, n=size: [t[i : i + n] for i in range(0, len(t), n)],
         )
         vector = torch.randn(63, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -149,7 +148,6 @@ def test_the_start_is_seeded_and_float32_parameters_are_served_in_float32():
     at = MovedLosses(
         lambda t: 0.5 * (bend * point.square()).sum() * torch.ones(t.size),
         [point],
-        8,
         targets_in_chunks(targets),
     )
     tops = [

@@ -137,7 +137,7 @@ def measure_curvature(
         raise ValueError(f"tolerance must be in (0, 1); got {tolerance}.")
     moved = moved_parameters(parameters, perturb)
     draw = draw_halves(targets, at_most=n_targets_per_group, n_splits=1, seed=seed)
-    at = MovedLosses(losses, moved, targets.n_targets, batches or targets_in_chunks(targets))
+    at = MovedLosses(losses, moved, batches or targets_in_chunks(targets))
     at.check_determinism(draw.targets[0])
     groups = []
     for g in range(len(targets.names)):

@@ -94,10 +94,16 @@ def measure_sharpness(
     )
     moved = moved_parameters(parameters, perturb)
     draw = draw_halves(targets, at_most=n_targets_per_group, n_splits=n_repeats, seed=seed)
-    at = MovedLosses(losses, moved, targets.n_targets, batches or targets_in_chunks(targets))
+    at = MovedLosses(losses, moved, batches or targets_in_chunks(targets))
     at.check_determinism(draw.targets[0])
     n_passes = n_repeats * (2 + 2 * len(targets.names) * 5 + 2 * n_random)
-    roles = Roles(at, targets, rho, lambda done: progress(done, n_passes) if progress else None)
+    roles = Roles(
+        at,
+        targets,
+        draw.targets,
+        rho=rho,
+        progress=lambda done: progress(done, n_passes) if progress else None,
+    )
     for split, halves in enumerate(draw.targets):
         roles.add_split(halves)
         for k in range(n_random):

@@ -52,25 +52,22 @@ class MovedLosses:
     Args:
         losses: See :data:`TargetLosses`.
         parameters: Those that move: gradients are with respect to them.
-        n_targets: Number of targets there are.
         batches: See :data:`Batches`.
     """
 
-    def __init__(
-        self, losses: TargetLosses, parameters: Sequence[Tensor], n_targets: int, batches: Batches
-    ) -> None:
+    def __init__(self, losses: TargetLosses, parameters: Sequence[Tensor], batches: Batches) -> None:
         self._losses = losses
         self._batches = batches
-        self._n_targets = n_targets
         self.parameters = list(parameters)
 
     @torch.no_grad()
     def values(self, targets: Ints) -> Floats:
         """Return the loss of each of ``targets``, of any shape, in that shape."""
-        found = np.full(self._n_targets, np.nan)
-        for batch in self._batches(np.unique(targets)):
-            found[batch] = self._checked(batch).double().cpu().numpy()
-        return found[targets]
+        distinct, places = np.unique(targets, return_inverse=True)
+        found = np.full(distinct.size, np.nan)
+        for batch in self._batches(distinct):
+            found[np.searchsorted(distinct, batch)] = self._checked(batch).double().cpu().numpy()
+        return found[places].reshape(targets.shape)
 
     def values_and_gradients(
         self, targets: Ints, subsets: Sequence[Ints]
@@ -80,23 +77,25 @@ class MovedLosses:
         The subsets are positions of targets too, all of them among ``targets``; they share the
         forward passes.
         """
-        found = np.full(self._n_targets, np.nan)
-        weights = np.zeros((len(subsets), self._n_targets))
+        distinct, places = np.unique(targets, return_inverse=True)
+        found = np.full(distinct.size, np.nan)
+        weights = np.zeros((len(subsets), distinct.size))
         for weight, subset in zip(weights, subsets, strict=True):
-            weight[subset] = 1 / subset.size
+            weight[np.searchsorted(distinct, subset)] = 1 / subset.size
         gradients = [[torch.zeros_like(p) for p in self.parameters] for _ in subsets]
-        for batch in self._batches(np.unique(targets)):
+        for batch in self._batches(distinct):
+            at = np.searchsorted(distinct, batch)
+            here = [k for k in range(len(subsets)) if weights[k, at].any()]
             with torch.enable_grad():
                 losses = self._checked(batch)
-                found[batch] = losses.detach().double().cpu().numpy()
-                here = [k for k in range(len(subsets)) if weights[k, batch].any()]
+                found[at] = losses.detach().double().cpu().numpy()
                 for k in here:
-                    part = (losses * torch.from_numpy(weights[k, batch]).to(losses)).sum()
+                    part = (losses * torch.from_numpy(weights[k, at]).to(losses)).sum()
                     slopes = torch.autograd.grad(
                         part, self.parameters, retain_graph=k != here[-1], allow_unused=True
                     )
                     _add(gradients[k], slopes)
-        return found[targets], gradients
+        return found[places].reshape(targets.shape), gradients
 
     def hessian_product(self, targets: Ints, vector: Sequence[Tensor]) -> list[Tensor]:
         """Return Hv, H the Hessian of the mean loss of ``targets``, by differentiating twice."""

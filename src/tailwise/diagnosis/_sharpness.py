@@ -83,7 +83,7 @@ class Sharpness:
         seed: Of splits, draws and random directions.
         fingerprint: Of targets and draws; equal where two models were measured on the same.
         seconds: The measurement took.
-        losses: ``[n_users, n_groups]``; influence of each user on ``loss``.
+        losses: ``[n_users, n_groups]``; influence on ``loss`` of each user that was drawn.
         rises: ``[n_users, n_groups]``; on ``held_out``, as judge and through the direction.
         bends: ``[n_users, n_groups]``; likewise on ``curvature``.
     """

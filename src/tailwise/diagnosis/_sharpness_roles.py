@@ -29,15 +29,23 @@ class Roles:
     Args:
         at: Evaluates losses.
         targets: Their groups and users.
+        drawn: All that will be added, of any shape: users without a target in it have no influence.
         rho: Length of every step.
         progress: Told of the passes over one half that are done.
     """
 
     def __init__(
-        self, at: MovedLosses, targets: GroupTargets, rho: float, progress: Callable[[int], None]
+        self,
+        at: MovedLosses,
+        targets: GroupTargets,
+        drawn: Ints,
+        *,
+        rho: float,
+        progress: Callable[[int], None],
     ) -> None:
-        _, self._user = np.unique(targets.users, return_inverse=True)  # [n_targets]
-        self._n_users = int(self._user.max()) + 1
+        users = np.unique(targets.users[drawn])
+        self._user = np.searchsorted(users, targets.users)  # [n_targets], meaningless for those not drawn
+        self._n_users = users.size
         self._at = at
         self._targets = targets
         self._rho = rho

@@ -60,7 +60,8 @@ def dot_panels(
     rule: float | None = None,
     percent: bool = False,
     label_room: int = _LABEL_ROOM,
-    with_zero: bool = True,
+    wide: int = WIDE,
+    n_columns: int = 2,
 ) -> Chart | None:
     """Draw panels, by their titles; None where no panel has a mark.
 
@@ -74,7 +75,8 @@ def dot_panels(
         rule: Draw a line here.
         percent: Label the axis in percent.
         label_room: Most width of the labels.
-        with_zero: Whether every axis shows zero.
+        wide: Width of the wide drawing.
+        n_columns: Panels that the wide drawing has room for.
     """
     filled = {name: marks for name, marks in panels.items() if marks}
     if not filled:
@@ -109,7 +111,7 @@ def dot_panels(
         x = alt.X(
             "x:Q",
             title=x_title(name),
-            scale=alt.Scale(zero=with_zero, nice=n_ticks),
+            scale=alt.Scale(zero=True, nice=n_ticks),
             axis=alt.Axis(tickCount=n_ticks, domain=False, ticks=False, labelOverlap="greedy", **numbers),
         )
         layers = [
@@ -132,9 +134,9 @@ def dot_panels(
             **titled,
         )
 
-    def draw(wide: bool) -> Any:
-        if wide:
-            width = (WIDE - room - GAP * (len(filled) - 1)) // 2 - 6
+    def draw(is_wide: bool) -> Any:
+        if is_wide:
+            width = (wide - room - GAP * (len(filled) - 1)) // max(n_columns, len(filled)) - 6
             return alt.hconcat(*(panel(m, width, i == 0) for i, m in enumerate(filled)), spacing=GAP)
         return alt.vconcat(*(panel(m, NARROW - room - 14, True) for m in filled), spacing=28)
 

@@ -6,7 +6,9 @@ from typing import Any
 __all__ = [
     "LEVEL",
     "NOTHING",
+    "amount",
     "count",
+    "day",
     "duration",
     "interval",
     "moment",
@@ -63,6 +65,17 @@ def ratio(value: float | None) -> str:
 def count(value: float | None) -> str:
     """``10,204``."""
     return NOTHING if value is None else f"{value:,.0f}"
+
+
+def amount(value: float | None) -> str:
+    """``41``, ``0.3``: a mean of counts, with a decimal only where it is small."""
+    return NOTHING if value is None else number(value, 0 if value >= 9.5 or value == int(value) else 1)
+
+
+def day(unix_seconds: int) -> str:
+    """``31 January 2026`` in UTC."""
+    when = datetime.fromtimestamp(unix_seconds, UTC)
+    return f"{when.day} {when:%B %Y}"
 
 
 def duration(seconds: float | None) -> str:

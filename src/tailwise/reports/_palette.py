@@ -12,7 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["AXIS", "BAR", "GRID", "INK", "MUTED", "SURFACE", "SYMBOL_PATHS", "Style", "dark_rules", "styles"]
+__all__ = [
+    "AXIS",
+    "BAR",
+    "DOWN",
+    "GRID",
+    "HEAT",
+    "INK",
+    "MUTED",
+    "PLAIN",
+    "SURFACE",
+    "SYMBOL_PATHS",
+    "UP",
+    "Style",
+    "dark_rules",
+    "heat_class",
+    "heat_rules",
+    "styles",
+]
 
 INK, MUTED, AXIS, GRID, BAR, SURFACE = "#1b2431", "#5b6673", "#c3cad3", "#e8ebef", "#dce1e8", "#ffffff"
 _CHROME_DARK = {
@@ -22,6 +39,27 @@ _CHROME_DARK = {
     GRID: "#262e38",
     BAR: "#35404c",
     SURFACE: "#171c23",
+}
+# (light, dark), from next to nothing to much: blue above zero, orange below. Ink stays readable on all.
+HEAT = {
+    "heat": (
+        ("#f0f5fa", "#1b2732"),
+        ("#d8e8f5", "#1c3245"),
+        ("#bfdbef", "#1c3d58"),
+        ("#a7ceea", "#1d486a"),
+        ("#8fc0e5", "#1e547d"),
+        ("#76b3df", "#1e5f90"),
+        ("#5ea6da", "#1f6aa3"),
+    ),
+    "cool": (
+        ("#fdf3ec", "#2c231d"),
+        ("#fae4d7", "#3c2a1d"),
+        ("#f7d6c1", "#4b301e"),
+        ("#f4c8ac", "#5b361e"),
+        ("#f2b996", "#6b3d1e"),
+        ("#efaa80", "#7a441f"),
+        ("#ec9c6b", "#8a4a1f"),
+    ),
 }
 # (light, dark)
 _BASELINE = ("#46566b", "#b4c2d3")
@@ -36,6 +74,7 @@ _TREATMENTS = (
     ("#9b2d3f", "#ea7f90"),  # wine
     ("#237f8e", "#63c3d2"),  # teal
 )
+UP, DOWN = _TREATMENTS[0][0], _TREATMENTS[1][0]  # of small signed bars
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 SYMBOL_PATHS = {  # in a box from -5 to 5, for legends
     "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",
@@ -56,6 +95,9 @@ class Style:
     symbol: str  # name that Vega and SYMBOL_PATHS know
 
 
+PLAIN = Style(MUTED, _CHROME_DARK[MUTED], "diamond")  # for what a maker of lists is held against
+
+
 def styles(variants: Sequence[Mapping[str, Any]]) -> dict[str, Style]:
     """Give each variant (or given lists), by name, its colour and symbol; any number of them."""
     found: dict[str, Style] = {}
@@ -74,6 +116,23 @@ def styles(variants: Sequence[Mapping[str, Any]]) -> dict[str, Style]:
             symbol = _SYMBOLS[(position + 1 + position // len(_TREATMENTS)) % len(_SYMBOLS)]
         found[variant["name"]] = Style(*pair, symbol)
     return found
+
+
+def heat_class(share: float | None) -> str:
+    """CSS class of a table cell: how far a value goes from 0 to 1, or down to −1; none without a value."""
+    if share is None:
+        return "heat-none"
+    step = round(min(abs(share), 1.0) * (len(HEAT["heat"]) - 1))
+    return f"{'cool' if share < 0 and step else 'heat'}-{step}"
+
+
+def heat_rules(*, dark: bool) -> str:
+    """CSS declarations of the cells of heat tables, in one of the two schemes."""
+    return "\n".join(
+        f".{name}-{step} {{ background: {pair[dark]} }}"
+        for name, ramp in HEAT.items()
+        for step, pair in enumerate(ramp)
+    )
 
 
 def dark_rules() -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["ACCURACY_LABELS", "Difference", "Estimate", "Results"]
+__all__ = ["ACCURACY_LABELS", "Difference", "Estimate", "Results", "ends"]
 
 ACCURACY_LABELS = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR"}
 _MAIN_K = 10
@@ -80,7 +80,7 @@ class Results:
 
         rows: list[dict[str, Any]] = list(metrics["segments"]["segments"])
         self.segments: list[str] = [row["name"] for row in rows]
-        self.tail, self.head = _ends(rows)
+        self.tail, self.head = ends(rows)
         cutoffs = sorted({row["k"] for v in self.variants for row in v["accuracy"]})
         self.k: int = min(cutoffs, key=lambda k: (abs(k - _MAIN_K), k)) if cutoffs else _MAIN_K
         self.cutoffs = cutoffs
@@ -178,7 +178,7 @@ class Results:
         return Estimate(rows[0]["value"], rows[0]["low"], rows[0]["high"]) if rows else None
 
 
-def _ends(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
+def ends(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
     names = [row["name"] for row in rows]
     trained = [row for row in rows if row["n_items"] > 0 and row["n_training_interactions"] > 0]
     trained.sort(key=lambda row: row["n_training_interactions"] / row["n_items"])

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tailwise.reports import _numbers
-from tailwise.reports._palette import SYMBOL_PATHS, dark_rules
+from tailwise.reports._palette import SYMBOL_PATHS, dark_rules, heat_class, heat_rules
 from tailwise.reports._sections import metric_name
 
 __all__ = ["style_sheet", "template"]
@@ -21,10 +21,17 @@ def template(name: str) -> Template:
 
 @cache
 def style_sheet(*names: str) -> Markup:
-    """Style sheets one after the other, with the dark scheme's chart colours filled in."""
+    """Style sheets one after the other, with the colours filled in."""
     folder = resources.files("tailwise.reports").joinpath("templates")
     text = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
-    return Markup(text.replace("/* dark chart colours */", dark_rules()))
+    rules = {
+        "dark chart colours": dark_rules(),
+        "heat colours": heat_rules(dark=False),
+        "dark heat colours": heat_rules(dark=True),
+    }
+    for place, css in rules.items():
+        text = text.replace(f"/* {place} */", css)
+    return Markup(text)
 
 
 @cache
@@ -40,6 +47,7 @@ def _environment() -> Environment:
         if name.islower():
             environment.filters[name] = getattr(_numbers, name)
     environment.globals["symbol_paths"] = SYMBOL_PATHS
+    environment.filters["heat_class"] = heat_class
     environment.filters["metric_name"] = metric_name
     environment.filters["compact_json"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment

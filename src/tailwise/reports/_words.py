@@ -22,7 +22,7 @@ from tailwise.reports._numbers import (
 )
 from tailwise.reports._results import Difference, Results
 
-__all__ = ["Summary", "summarize", "words_for"]
+__all__ = ["Summary", "segment_name", "summarize", "tied_caveats", "words_for"]
 
 _Variant = Mapping[str, Any]
 Tone = Literal["better", "mixed", "open", "worse", "plain"]
@@ -131,7 +131,7 @@ def _tail_sentences(results: Results, treatment: str, tail: Difference | None) -
         return [
             "Accuracy on rare items could not be compared: no held-out interaction of theirs was measured."
         ]
-    name, change = _segment_name(results, results.tail), _change(results, tail)
+    name, change = segment_name(results.tail), _change(results, tail)
     if tail.direction == "up":
         first = (
             f"On {name}, accuracy rose: {change}, and the {LEVEL} interval of the difference lies above zero."
@@ -161,7 +161,7 @@ def _counted(results: Results, treatment: str) -> list[str]:
     if before == after:
         hedge = ""
     return [
-        f"As counts: of 1,000 held-out interactions with {_segment_name(results, results.tail)}, lists of"
+        f"As counts: of 1,000 held-out interactions with {segment_name(results.tail)}, lists of"
         f" {results.k} contain {after}, against {before} before{hedge}."
     ]
 
@@ -182,7 +182,7 @@ def _head_sentences(results: Results, treatment: str) -> list[str]:
     if head is None or head.direction == "unclear":
         return []
     verb = "gained" if head.direction == "up" else "lost"
-    return [f"{_segment_name(results, results.head).capitalize()} {verb}: {_change(results, head)}."]
+    return [f"{segment_name(results.head).capitalize()} {verb}: {_change(results, head)}."]
 
 
 def _scale_sentences(results: Results, baseline: _Variant) -> list[str]:
@@ -211,7 +211,7 @@ def _slot_sentences(results: Results, treatment: str, baseline: str) -> list[str
         if row["name"] == results.tail
     )
     return [
-        f"In lists of {results.k}, {_segment_name(results, results.tail)} now take {percent(after.value)} of"
+        f"In lists of {results.k}, {segment_name(results.tail)} now take {percent(after.value)} of"
         f" the slots, against {percent(before.value)} before; they hold {percent(held)} of the"
         " training interactions."
     ]
@@ -253,15 +253,19 @@ def _caveats(results: Results, difference: Difference | None) -> list[str]:
             f" {_label(results, results.headline)}, chosen by its place in the run, not by its result."
             f" With many {LEVEL} intervals, about one in twenty misses the truth by chance."
         )
-    split = results.metrics["data"]["split"]
-    if split["n_tied_test_targets"]:
-        share = split["n_tied_test_targets"] / max(split["n_test_targets"], 1)
-        found.append(
-            f"{count(split['n_tied_test_targets'])} of {count(split['n_test_targets'])} held-out interactions"
-            f" ({percent(share)}) share their timestamp with another of the same user, so which of them"
-            " came last is partly arbitrary."
-        )
-    return found
+    return [*found, *tied_caveats(results.metrics["data"]["split"])]
+
+
+def tied_caveats(split: Mapping[str, Any]) -> list[str]:
+    """Say how many held-out interactions have no order of their own."""
+    if not split["n_tied_test_targets"]:
+        return []
+    share = split["n_tied_test_targets"] / max(split["n_test_targets"], 1)
+    return [
+        f"{count(split['n_tied_test_targets'])} of {count(split['n_test_targets'])} held-out interactions"
+        f" ({percent(share)}) share their timestamp with another of the same user, so which of them"
+        " came last is partly arbitrary."
+    ]
 
 
 def _without_comparison(results: Results) -> Summary:
@@ -275,7 +279,7 @@ def _without_comparison(results: Results) -> Summary:
     for segment in dict.fromkeys(["overall", results.head, results.tail]):
         found = results.accuracy(chosen["name"], "ndcg", segment) if segment else None
         if segment is not None and found is not None and found.value is not None:
-            where = "Over all items" if segment == "overall" else f"On {_segment_name(results, segment)}"
+            where = "Over all items" if segment == "overall" else f"On {segment_name(segment)}"
             sentences.append(
                 f"{where}, NDCG@{results.k} is {number(found.value)}"
                 + (
@@ -296,7 +300,8 @@ def _label(results: Results, variant: Mapping[str, Any]) -> str:
     return results.labels[variant["name"]]
 
 
-def _segment_name(results: Results, segment: str | None) -> str:
+def segment_name(segment: str | None) -> str:
+    """What people call the items of a segment."""
     names = {"tail": "rare items", "head": "popular items", "cold": "never-trained items"}
     return names.get(segment or "", f"items of segment “{segment}”")
 

@@ -1,0 +1,406 @@
+"""What the audit's page shows beside its charts: key figures, tables, and what they say in words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from tailwise.reports._audit_results import POPULARITY, Audit, Z, estimate, versus
+from tailwise.reports._audit_words import in_percent
+from tailwise.reports._numbers import LEVEL, count, duration, number, percent, plain, signed
+from tailwise.reports._results import Estimate
+from tailwise.reports._sections import Tile
+from tailwise.reports._words import segment_name
+
+__all__ = [
+    "Effect",
+    "HeatCell",
+    "HeatTable",
+    "NeglectedRows",
+    "agreement_table",
+    "attribution_rows",
+    "audit_tiles",
+    "check_rows",
+    "column_rows",
+    "drift_sentence",
+    "grid_table",
+    "neglect_notes",
+    "neglected_rows",
+    "power_law_sentences",
+    "prior_rows",
+    "second_rows",
+]
+
+_SHARE_NAMES = {
+    "data": "Share of the log",
+    "prior": "Share of the prior",
+    "v_both": "Both together",
+    "v_data": "The log by itself",
+    "v_prior": "The prior by itself",
+    "data_alone": "What only the log explains",
+    "prior_alone": "What only the prior explains",
+    "interaction": "Interaction (not a share)",
+}
+_ESTIMATE_NAMES = {
+    "title-likelihood": "likely titles",
+    "output-frequency": "own picks",
+    "pairwise": "pairs compared",
+    POPULARITY: "users’ choices",
+}
+_DIRECTIONS = {"below": "down", "above": "up", "unclear": "unclear"}
+_FEW_EXAMPLES = 20  # neglected items; of fewer, a split by halves says nothing
+_DRIFTS = 0.05  # of the choices: less than that is hardly a drift
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One cell of a heat table.
+
+    Attributes:
+        value: What it shows; empty where there is nothing.
+        interval: Likewise.
+        detail: One more line, e.g. on how many targets it rests.
+        heat: In −1..1; None where there is nothing, and the cell is hatched.
+    """
+
+    value: str
+    interval: str
+    detail: str
+    heat: float | None
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """Rows by columns of cells."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
+
+
+@dataclass(frozen=True)
+class NeglectedRows:
+    """Items with the bars of what weighs on them.
+
+    Attributes:
+        items: Row of the file, bar of the log, bar of the prior.
+        has_effects: Whether any item has bars.
+    """
+
+    items: tuple[tuple[Mapping[str, Any], "Effect", "Effect"], ...]
+    has_effects: bool
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A signed bar: from ``left``, ``width`` wide, both in 0..100 with zero at 50; and its number."""
+
+    left: float
+    width: float
+    text: str
+    direction: str  # up, down or none
+
+
+def audit_tiles(audit: Audit) -> list[Tile]:
+    """Key figures of the log, of the lists that the words speak of, and of the prior."""
+    skew, main = audit.content["data_side"]["skew"], audit.main
+    intervals = skew["intervals"]
+    gini = audit.content["data"]["concentration"]["gini"]
+    found = [
+        Tile(
+            "Gini of the choices",
+            number(gini, 2),
+            "0: all items alike, 1: one has all",
+            _interval(None if intervals is None else estimate(intervals["gini"]), lambda v: number(v, 2)),
+        )
+    ]
+    if (top := audit.top_share(0.2)) is not None:
+        rows = [] if intervals is None else intervals["top_shares"]
+        of_top = [row["interaction_share"] for row in rows if row["item_share"] == 0.2]
+        found.append(
+            Tile(
+                "Choices on the top 20\u202f%",
+                percent(top),
+                "most popular fifth of the items",
+                _interval(estimate(of_top[0]) if of_top else None, percent),
+            )
+        )
+    covered = audit.exposure(main, "coverage", audit.tail) if audit.tail else None
+    if covered is not None and covered.value is not None:
+        name = segment_name(audit.tail)
+        after = None if audit.treatment is None else audit.exposure(audit.treatment, "coverage", audit.tail)
+        found.append(
+            Tile(
+                f"{name[:1].upper()}{name[1:]} in nobody’s list",
+                percent(1 - covered.value),
+                f"lists of {main['k']}, {audit.label(main)}",
+                ""
+                if after is None or after.value is None or audit.treatment is None
+                else f"{audit.label(audit.treatment)}: {percent(1 - after.value)}",
+            )
+        )
+    shown, held = audit.exposure(main, "slot_share", audit.tail), audit.interaction_share(audit.tail)
+    if audit.tail is not None and shown is not None and held is not None:
+        side = versus(shown, held)
+        found.append(
+            Tile(
+                f"Places of {segment_name(audit.tail)}",
+                percent(shown.value),
+                f"{percent(held)} of the choices",
+                _interval(shown, percent),
+                {"below": "less than chosen", "above": "more than chosen"}.get(side, "no clear difference"),
+                _DIRECTIONS[side],
+            )
+        )
+    agreement = audit.agreement_with_log
+    if agreement is not None and agreement.value is not None:
+        side = versus(agreement, 0.0)
+        found.append(
+            Tile(
+                "Prior’s agreement with the log",
+                signed(agreement.value, 2),
+                "−1: opposite, 0: none, 1: same order",
+                _interval(agreement, lambda v: signed(v, 2)),
+                {"below": "opposite", "above": "agrees"}.get(side, "not told from none"),
+                _DIRECTIONS[side],
+            )
+        )
+    attribution = main["attribution"]
+    if attribution is not None and attribution["is_measurable"]:
+        shares = attribution["corrected"] or attribution["uncorrected"]
+        data, prior = (estimate(shares[side]) for side in ("data", "prior"))
+        found.append(
+            Tile(
+                "Who is found: log / prior",
+                f"{percent(data.value, 0)} / {percent(prior.value, 0)}",
+                "shares of the differences between items",
+                "" if attribution["corrected"] else "not corrected for errors of the prior",
+            )
+        )
+    return found
+
+
+def grid_table(grid: Mapping[str, Any]) -> HeatTable:
+    """Accuracy by prior and data group; the more accurate, the darker."""
+    cells = {(cell["prior_group"], cell["data_group"]): cell for cell in grid["cells"]}
+    largest = max((cell["accuracy"]["value"] or 0.0 for cell in grid["cells"]), default=0.0)
+
+    def one(cell: Mapping[str, Any]) -> HeatCell:
+        found = estimate(cell["accuracy"])
+        n = cell["n_targets"]
+        targets = f"{count(n)} target{'' if n == 1 else 's'}"
+        if found.value is None:
+            return HeatCell("", "", "no targets" if not n else targets, None)
+        return HeatCell(
+            number(found.value), _between(found, number), targets, found.value / largest if largest else 0.0
+        )
+
+    return HeatTable(
+        tuple(grid["data_groups"]),
+        tuple(
+            (name, tuple(one(cells[name, column]) for column in grid["data_groups"]))
+            for name in grid["prior_groups"]
+        ),
+    )
+
+
+def agreement_table(audit: Audit) -> HeatTable:
+    """How far the estimates of the prior agree, with each other and with the log."""
+    names = [*(one["name"] for one in audit.content["prior_side"]["estimates"]), POPULARITY]
+
+    def one(first: str, second: str) -> HeatCell:
+        found = audit.agreement(first, second) if first != second else None
+        if found is None or found.value is None:
+            return HeatCell("", "", "" if first == second else "not known", None)
+        low_high = _between(found, lambda value: signed(value, 2))
+        return HeatCell(signed(found.value, 2), low_high, "", found.value)
+
+    return HeatTable(
+        tuple(_estimate_name(name) for name in names[1:]),
+        tuple((_estimate_name(row), tuple(one(row, column) for column in names[1:])) for row in names[:-1]),
+    )
+
+
+def prior_rows(prior_side: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each estimate of the prior: how many items it was asked of, how stable it is, what it took."""
+    stable = {one["name"]: one for one in prior_side["stabilities"]}
+    return [
+        {
+            "name": _estimate_name(one["name"]),
+            "n_asked": one["n_asked"],
+            "n_columns": len(one["columns"]),
+            "stability": stable.get(one["name"]),
+            "seconds": one["cost"]["seconds_when_computed"],
+        }
+        for one in prior_side["estimates"]
+    ]
+
+
+def _estimate_name(name: str) -> str:
+    return _ESTIMATE_NAMES.get(name, name.replace("-", " "))
+
+
+def attribution_rows(found: Mapping[str, Any]) -> list[tuple[str, Estimate | None, Estimate]]:
+    """Every share by its name: corrected (None where nothing is) and uncorrected."""
+    corrected = found["corrected"]
+    return [
+        (
+            label,
+            None if corrected is None else estimate(corrected[name]),
+            estimate(found["uncorrected"][name]),
+        )
+        for name, label in _SHARE_NAMES.items()
+    ]
+
+
+def neglected_rows(rows: Sequence[Mapping[str, Any]], shown: slice) -> NeglectedRows:
+    """A part of the neglected items; bars are on one scale for all of them."""
+    sides = ("data_effect", "prior_effect")
+    largest = max((abs(row[side]) for row in rows for side in sides if row[side] is not None), default=0.0)
+    return NeglectedRows(
+        tuple(
+            (row, _effect(row["data_effect"], largest), _effect(row["prior_effect"], largest))
+            for row in rows[shown]
+        ),
+        any(row[side] is not None for row in rows for side in sides),
+    )
+
+
+def _effect(value: float | None, largest: float) -> Effect:
+    if value is None:
+        return Effect(50.0, 0.0, "", "none")
+    length = 50 * abs(value) / largest if largest else 0.0
+    return Effect(
+        50.0 - length if value < 0 else 50.0, length, signed(value, 3), "down" if value < 0 else "up"
+    )
+
+
+def neglect_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether it is the items little known to the language model that are neglected."""
+    clear = [row for row in rows if row["shown_ratio_high"] < 1]
+    known = [row["prior_percentile"] for row in clear if row["prior_percentile"] is not None]
+    if len(known) < _FEW_EXAMPLES:
+        return []
+    n_less = sum(value < 0.5 for value in known)
+    by_chance = abs(n_less - len(known) / 2) <= Z * len(known) ** 0.5 / 2
+    text = (
+        f"Of the {count(len(known))} items that are neglected most clearly, the language model knows"
+        f" {count(n_less)} less well than its median item"
+    )
+    return [text + (", about as many as chance would give." if by_chance else ".")]
+
+
+def column_rows(audit: Audit, column: str) -> list[dict[str, Any]]:
+    """Values of a column: who holds what of catalogue and log, what each maker of lists shows of it.
+
+    Returns:
+        A row per value: ``value``, ``n_items``, ``interaction_share``, ``tail_share`` (of its items;
+        None if unknown), and ``shown``: per subject that has the column, its share of the places and
+        the ratio to the choices.
+    """
+    tables = [[c for c in s["columns"] if c["column"] == column] for s in audit.subjects]
+    by_value = [{row["value"]: row for c in found for row in c["values"]} for found in tables if found]
+    tails = {
+        row["value"]: row.get(f"{audit.tail}_share")
+        for one in audit.content["data_side"]["columns"]
+        if one["column"] == column
+        for row in one["values"]
+    }
+    return [
+        {
+            **{key: row[key] for key in ("value", "kind", "n_items", "interaction_share")},
+            "tail_share": tails.get(value),
+            "shown": [_shown(rows.get(value)) for rows in by_value],
+        }
+        for value, row in (by_value[0] if by_value else {}).items()
+    ]
+
+
+def _shown(row: Mapping[str, Any] | None) -> tuple[float | None, Estimate]:
+    if row is None:
+        return None, Estimate(None, None, None)
+    ratio = Estimate(row["exposure_ratio"], row["exposure_ratio_low"], row["exposure_ratio_high"])
+    return row["slot_share"], ratio
+
+
+def power_law_sentences(data_side: Mapping[str, Any]) -> list[str]:
+    """Whether the counts of the popular items follow a power law, as far as was tested."""
+    law = data_side["power_law"]
+    if law is None:
+        why = " ".join(str(data_side["omitted"].get("power_law", "")).split())
+        return [f"No power law was fitted: {why}"] if why else []
+    low_high = _between(Estimate(None, law["low"], law["high"]), lambda value: number(value, 2))
+    between = f", {low_high}" if low_high else ""
+    scope = (
+        f"among the {in_percent(law['fitted_item_share'])} of the trained items with {count(law['x_min'])}"
+        f" choices or more (exponent {number(law['exponent'], 2)}{between})"
+    )
+    if law["support"] is None:
+        return [f"A power law was fitted {scope}, but not tested."]
+    if law["support"] == "none":
+        better = [r["name"] for r in law["rivals"] if r["p"] <= 0.1 and r["statistic"] < 0]
+        if better:
+            names = " and an ".join(better)
+            return [f"The counts do not follow a power law {scope}: a {names} curve fits them better."]
+        return [
+            f"The counts do not follow a power law {scope}: they lie farther from it than chance explains."
+        ]
+    if law["support"] == "moderate":
+        rivals = " or an ".join(r["name"] for r in law["rivals"] if r["p"] > 0.1)
+        return [f"The counts may follow a power law {scope}; a {rivals} curve cannot be ruled out either."]
+    return [f"The counts follow a power law {scope}, as far as such a log can show."]
+
+
+def drift_sentence(data_side: Mapping[str, Any]) -> str:
+    """Whether yesterday's bestsellers are still today's."""
+    drift = data_side["drift"]
+    if drift is None:
+        why = " ".join(str(data_side["omitted"].get("drift", "")).split())
+        return f"Drift was not measured: {why}" if why else ""
+    changes = [c for c in drift["changes"] if c["previous_head_share"] is not None]
+    still = [c["previous_head_share_without_drift"] for c in changes]
+    if not changes:
+        return ""
+    measured = fmean(c["previous_head_share"] for c in changes)
+    text = (
+        f"The most popular {in_percent(drift['head_share'])} of the items of one stretch of time still take"
+        f" {in_percent(measured)} of the choices in the next, on average"
+    )
+    if any(value is None for value in still):
+        return text + "."
+    without = fmean(still)
+    verdict = (
+        "the head hardly drifts"
+        if without - measured < _DRIFTS
+        else "the head drifts: lists made of old logs age"
+    )
+    return f"{text}; if nothing changed over time it would be {in_percent(without)}. So {verdict}."
+
+
+def check_rows(checks: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Everything that was counted of given lists: name, value."""
+    return [(key, _checked(value)) for key, value in checks.items()]
+
+
+def _checked(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(", ".join(f"{k} {_checked(v)}" for k, v in row.items()) for row in value) or "none"
+    return count(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
+
+
+def second_rows(audit: Audit) -> list[tuple[str, str, bool]]:
+    """What each part took when it was computed, longest first; whether it came from an earlier audit."""
+    kept = set(audit.content["from_cache"])
+    seconds = audit.content["seconds"]
+    return [
+        (part, duration(seconds[part]), part in kept)
+        for part in sorted(seconds, key=lambda part: -seconds[part])
+    ]
+
+
+def _interval(found: Estimate | None, show: Callable[[float], str]) -> str:
+    between = "" if found is None else _between(found, show)
+    return f"{LEVEL} interval {between}" if between else ""
+
+
+def _between(found: Estimate, show: Callable[[float], str]) -> str:
+    return "" if found.low is None or found.high is None else f"{show(found.low)} to {show(found.high)}"

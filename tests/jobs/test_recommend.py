@@ -270,6 +270,7 @@ def test_the_file_says_how_it_was_made(run, tmp_path):
     assert told["n_rows"] == pl.read_parquet(made.path).height
     assert told["data_checksum"] == read_metrics(run / "metrics.json")["data"]["checksum"]
     assert told["model"] is not None
+    assert told["run"] == "run"
 
 
 @pytest.mark.parametrize(
@@ -488,6 +489,13 @@ def test_refused_settings_leave_the_unfinished_parts_alone(run, unfinished, monk
     assert len(written) == 3
 
 
+def test_a_run_that_was_moved_is_the_same_run(run, unfinished, tmp_path, monkeypatch):
+    moved = shutil.copytree(run, tmp_path / "elsewhere")
+    written = kill_at(monkeypatch, -1, "never")
+    assert make(moved, unfinished).made_with["run"] == "elsewhere"
+    assert len(written) == 3
+
+
 def test_a_damaged_part_is_made_again(run, unfinished, tmp_path):
     part = unfinished.with_name("l.parquet.parts") / "part-00001.parquet"
     part.write_bytes(part.read_bytes()[:-9])
@@ -539,7 +547,7 @@ def command(capsys):
 
 
 def test_the_command_prints_the_file_and_tells_what_histories_were_used(run, tmp_path, command):
-    out = tmp_path / "l.parquet"
+    out = tmp_path / "new" / "l.parquet"
     flags = ["--variant=most-popular", "--k=3", "--history=before-test", f"--out={out}"]
     status, text, told = command("recommend", run, *flags)
     assert (status, "".join(text.split())) == (0, str(out))

@@ -93,8 +93,8 @@ class ListParts:
             yield
         finally:
             lock.release()
-            if [p.name for p in self.folder.iterdir()] == [".lock"]:
-                (self.folder / ".lock").unlink()
+            if not [p.name for p in self.folder.iterdir() if p.name != ".lock"]:
+                (self.folder / ".lock").unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # a process that has just come needs the folder
                     self.folder.rmdir()
 
@@ -141,18 +141,17 @@ class ListParts:
         temporary = self.folder / f".part-{number:05d}.parquet.tmp"
         _replace(temporary, self._file(number), lambda path: table.write_parquet(path, metadata=metadata))
 
-    def finish(self, n_parts: int, counts: Mapping[str, int]) -> None:
-        """Join all parts into ``out`` without holding them in memory, and remove them."""
-        metadata = {LISTS_METADATA: json.dumps(self.described(counts))}
+    def finish(self, n_parts: int, notes: Mapping[str, Any]) -> None:
+        """Join all parts into ``out`` without holding them in memory, and remove them.
+
+        The table's metadata hold key, settings and ``notes``, which decide nothing.
+        """
+        metadata = {LISTS_METADATA: json.dumps({"key": self.key, **self.settings, **notes})}
         files = [self._file(number) for number in range(n_parts)]
         joined = pl.scan_parquet(files, glob=False)
         temporary = self.folder / ".part-joined.tmp"
         _replace(temporary, self.out, lambda path: joined.sink_parquet(path, metadata=metadata))
         self.remove()
-
-    def described(self, counts: Mapping[str, int]) -> dict[str, Any]:
-        """Return what the table says about itself."""
-        return {"key": self.key, **self.settings, **counts}
 
     def remove(self) -> None:
         """Remove the parts, if there are any; the lock stays with whoever holds it."""

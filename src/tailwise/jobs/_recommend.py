@@ -108,7 +108,6 @@ def recommend(
     settings = {
         "format": 1,
         "tailwise_version": tailwise.__version__,
-        "run": folder.path.resolve().name,
         "variant": variant,
         "seed": seed,
         "model": _digest(result.model),
@@ -134,7 +133,8 @@ def recommend(
             recommender = _load(variant, result, folder, data, target)
             maker = ListMaker(recommender, k=k, exclude_seen=exclude_seen, batch_size=batch_size)
             name = f"lists of {variant}" if seed is None else f"lists of {variant}, seed {seed}"
-            _write_parts(parts, selected, data, maker, name=name, narrator=narrator)
+            run_name = folder.path.resolve().name
+            _write_parts(parts, selected, data, maker, run=run_name, name=name, narrator=narrator)
         else:
             narrator.say(f"{out} holds these lists already")
             parts.remove()
@@ -150,6 +150,7 @@ def _write_parts(
     data: StoredData,
     maker: ListMaker,
     *,
+    run: str,
     name: str,
     narrator: Narrator,
 ) -> None:
@@ -183,7 +184,7 @@ def _write_parts(
                     f"a user must have a history to be given a list; got none among {len(selected):,} in "
                     f"{' + '.join(data.parts)}.\n  Choose other users, or --history all."
                 )
-            parts.finish(len(starts), totals)
+            parts.finish(len(starts), {"run": run, **totals})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; the lists of {done:,} of {len(selected):,} users are kept in {parts.folder}. "

@@ -19,6 +19,7 @@ from tailwise.recommenders._most_popular import MostPopular
 from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
 from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
+from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_encodings import encode_titles
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "SASRecConfig",
     "SequenceBatch",
     "SequenceBatches",
+    "TextModel",
     "TrainableRecommender",
     "build_item_token",
     "build_sasrec",

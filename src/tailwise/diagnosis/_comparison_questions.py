@@ -131,7 +131,7 @@ def ask(
             "kind": kind,
         },
     )
-    short = [model.detokenize(model.tokenize(title.strip())[:_MAX_TOKENS]).strip() for title in titles]
+    short = [_cut(title.strip(), model) for title in titles]
     cost = PriorCost()
     found: list[Floats] = []
     for begin in range(0, len(pairs), _CHUNK):
@@ -150,6 +150,12 @@ def ask(
             progress(len(texts))
     values = np.concatenate(found)
     return Answers(question, values[..., 0] - values[..., 1], np.exp(values).sum(axis=-1)), cost
+
+
+def _cut(title: str, model: TextModel) -> str:
+    """Return a title as it is, or the text of its first 64 tokens."""
+    ids = model.tokenize(title)
+    return title if len(ids) <= _MAX_TOKENS else model.detokenize(ids[:_MAX_TOKENS]).strip()
 
 
 def _prompt(question: Question, first: str, second: str, kind: str, model: TextModel) -> list[int]:

@@ -111,12 +111,37 @@ def test_numbers_and_booleans_are_values_and_floats_are_refused():
 def test_users_of_the_log_without_a_list_bring_their_interactions_to_the_interval():
     training = training_of(COUNTS)
     found = exposure_by_column(
-        lists_of([0, 2], first_user=7), BRANDS, SEGMENTS, k=2, training=training, column="b", min_items=1
+        lists_of([0, 2], [2, 0], first_user=1),
+        BRANDS,
+        SEGMENTS,
+        k=2,
+        training=training,
+        column="b",
+        min_items=1,
     )
     row = rows(found)["A"]
     assert row["interaction_share"] == 0.8
     assert row["exposure_ratio"] == pytest.approx(0.5 / 0.8)
     assert found.resamples_interactions
+    assert row["exposure_ratio_low"] < row["exposure_ratio_high"]  # lists are alike, interactions are not
+
+
+def test_with_training_rows_a_user_brings_list_and_interactions_to_a_resample_together():
+    # Half of the users like A and are shown A, the others B: whoever is drawn, the ratio is 1.
+    counts = np.array([8, 8, 8, 8, 0, 0])
+    training = pl.DataFrame(
+        {"user_index": np.repeat(np.arange(8), 4), "item_index": [0, 1, 0, 1, 2, 3, 2, 3] * 4}
+    )
+    rankings = lists_of(*[[0, 1], [2, 3]] * 4)
+    fitting = {"k": 2, "column": "b", "min_items": 1}
+    segments = segment_items(counts)
+    together = rows(exposure_by_column(rankings, BRANDS, segments, training=training, **fitting))["A"]
+    assert together["exposure_ratio_low"] == together["exposure_ratio_high"] == 1.0
+    apart = rows(exposure_by_column(rankings, BRANDS, segments, **fitting))["A"]
+    assert apart["exposure_ratio"] == 1.0
+    assert apart["exposure_ratio_low"] < 0.6
+    assert apart["exposure_ratio_high"] > 1.4
+    assert apart["slot_share_low"] == together["slot_share_low"]
 
 
 def test_the_ratio_of_users_who_are_all_alike_has_an_interval_of_no_width():

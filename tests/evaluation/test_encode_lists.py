@@ -136,6 +136,7 @@ def test_targets_of_users_without_a_list_are_misses_and_counted(data, split):
     assert checks.n_evaluated_users_without_list == held_out.n_users - 1
     assert checks.n_targets_without_list == held_out.n_targets - len(held_out.targets(0))
     assert checks.users_by_length == {0: held_out.n_users - 1, 1: 1}
+    assert checks.n_users_with_short_list == 0
 
 
 def test_users_without_targets_count_for_exposure_and_not_for_accuracy(data, split, segments):
@@ -259,6 +260,16 @@ def test_history_is_what_came_before_the_part_that_is_judged(data, split, part, 
     lists = {rows[0]["user_id"][0]: [r["item_id"][0] for r in rows]}
     _, checks = encode(data, split, lists, part=part)
     assert checks.n_seen_slots == n_seen
+
+
+def test_an_item_seen_twice_is_one_seen_item():
+    log = pl.DataFrame({"user_id": ["ann"] * 5, "item_id": [0, 0, 1, 2, 0], "timestamp": range(5)})
+    items = pl.DataFrame({"item_id": range(4), "title": "thing"})
+    data = build_dataset(check_interactions(log), check_catalogue(items), repeats="keep")
+    split = split_by_time(data, validation_share=0.2, test_share=0.2)
+    rankings, checks = encode(data, split, {"ann": ["3", "0"]}, exclude_seen=True)
+    assert rankings.lists["seen"].to_list() == [[0, 1, 2]]
+    assert (checks.n_seen_slots, checks.n_listed_targets) == (1, 1)
 
 
 def test_equal_scores_earn_their_mean_over_orders_across_the_end_of_the_list(data, split):

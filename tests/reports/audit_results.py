@@ -346,6 +346,7 @@ def make_sharpness(verdict: str = "flatter", *, hessian: bool = True) -> Content
     ]
     return {
         "models": models,
+        "missing_because": None,
         "comparisons": [
             {
                 "variant": "eisam",

@@ -275,6 +275,7 @@ _SHARPNESS = {
             "notes": ["text"],
         }
     ],
+    "missing_because": "text?",
 }
 _SHUFFLED = {
     "seeds": ["int"],

@@ -207,16 +207,18 @@ def agreement_table(audit: Audit) -> HeatTable:
     """How far the estimates of the prior agree, with each other and with the log."""
     names = [*(one["name"] for one in audit.content["prior_side"]["estimates"]), POPULARITY]
 
-    def one(first: str, second: str) -> HeatCell:
-        found = audit.agreement(first, second) if first != second else None
+    def one(row: int, column: int) -> HeatCell:
+        if column <= row:  # said above the diagonal
+            return HeatCell("", "", "", None)
+        found = audit.agreement(names[row], names[column])
         if found is None or found.value is None:
-            return HeatCell("", "", "" if first == second else "not known", None)
-        low_high = _between(found, lambda value: signed(value, 2))
-        return HeatCell(signed(found.value, 2), low_high, "", found.value)
+            return HeatCell("", "", "not known", None)
+        return HeatCell(signed(found.value, 2), _between(found, lambda v: signed(v, 2)), "", found.value)
 
+    n = len(names)
     return HeatTable(
         tuple(_estimate_name(name) for name in names[1:]),
-        tuple((_estimate_name(row), tuple(one(row, column) for column in names[1:])) for row in names[:-1]),
+        tuple((_estimate_name(names[i]), tuple(one(i, j) for j in range(1, n))) for i in range(n - 1)),
     )
 
 

@@ -70,17 +70,12 @@ def run(
     """
     from tailwise import jobs
 
-    overrides: dict[str, Any] = {}
-    data_settings = {
-        "name": data,
-        "interactions": None if interactions is None else str(interactions),
-        "items": None if items is None else str(items),
-        "columns": _columns(column) if column else None,
-        "split": split,
-    }
-    overrides["data"] = {key: value for key, value in data_settings.items() if value is not None}
-    if model is not None:
-        overrides["model"] = {"model": model}
+    overrides = _overrides(
+        {"name": data, "interactions": interactions, "items": items, "split": split},
+        columns=_columns(column or []),
+        model=model,
+        device=device,
+    )
     if optimizer:
         variants = [jobs.VariantConfig.parse(text) for text in optimizer]
         overrides["variants"] = [jobs.config_as_dict(variant) for variant in variants]
@@ -88,8 +83,6 @@ def run(
         overrides["references"] = reference
     if seed is not None:
         overrides["seeds"] = seed
-    if device is not None:
-        overrides["device"] = device
     settings = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
     metrics = jobs.run(settings, out, resume=resume, quiet=quiet)
     _print_results(metrics, out)
@@ -131,6 +124,104 @@ def report(run: Path) -> None:
     from tailwise import jobs
 
     print(jobs.report(run))  # noqa: T201 - the command's result
+
+
+@app.command
+def audit(
+    run: Path | None = None,
+    *,
+    out: Path | None = None,
+    data: str | None = None,
+    interactions: Path | None = None,
+    items: Path | None = None,
+    column: Annotated[list[str] | None, Parameter(negative=())] = None,
+    recommendations: Path | None = None,
+    unknown: Literal["error", "drop"] = "error",
+    repeated_items: Literal["error", "drop"] = "error",
+    model: str | None = None,
+    kind: str | None = None,
+    estimator: Annotated[list[str] | None, Parameter(negative=())] = None,
+    k: int = 10,
+    sharpness: Literal["off", "directions", "hessian"] = "directions",
+    shuffle_titles: Annotated[bool, Parameter(negative=())] = False,
+    split: Literal["auto", "global-time", "leave-last-out"] | None = None,
+    seed: int = 0,
+    preset: str = "quick",
+    config: Path | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Diagnose how long the tail is, whose fault it is, and who pays: of a run, a log, or given lists.
+
+    With a log and a catalogue alone, a plain recommender is trained first; with --recommendations
+    nothing is. The same command goes on where it was stopped.
+
+    Args:
+        run: A finished run's folder, in place of data and model.
+        out: The audit's folder; by default audit in the run's.
+        data: A named data set: ml-100k, completejourney. Or give --interactions and --items.
+        interactions: The log: user_id, item_id, timestamp (CSV, TSV, Parquet, .inter).
+        items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
+        column: Our column name = yours; lists.item_id=sku concerns the recommendations alone.
+        recommendations: Lists that any system made: user_id, item_id, rank or score (CSV, TSV, Parquet).
+        unknown: What to do with rows of the lists whose user or item is not in the data.
+        repeated_items: What to do with an item that is twice in a user's list.
+        model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
+        kind: What an item is, as one says it to a language model: movie.
+        estimator: Of the model's prior: title-likelihood, output-frequency, pairwise; by default all.
+        k: Cut-off of lists and of NDCG.
+        sharpness: Of a run's models by popularity group: directions, or hessian for eigenvalues too.
+        shuffle_titles: Train once more with titles shuffled: the prior's share must vanish.
+        split: How to hold out; auto is the data set's recommended split, global-time for files.
+        seed: Of all draws.
+        preset: quick (minutes on two cores) or full.
+        config: TOML file with any setting of the run; see docs/configuration.md.
+        set_: Any setting of the run, e.g. --set segments.rule=quantiles.
+        device: Where to compute.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    columns = _columns(column or [])
+    of_lists = {
+        ours.removeprefix("lists."): theirs for ours, theirs in columns.items() if ours.startswith("lists.")
+    }
+    columns = {ours: theirs for ours, theirs in columns.items() if not ours.startswith("lists.")}
+    overrides = _overrides(
+        {"name": data, "interactions": interactions, "items": items, "split": split},
+        columns=columns,
+        model=model,
+        device=device,
+    )
+    settings = None
+    if run is None:
+        plain = {"variants": [{"name": "adamw"}], "references": ["most-popular"]}
+        settings = jobs.load_config(
+            preset=preset, file=config, overrides=plain | overrides, settings=tuple(set_ or ())
+        )
+    elif (
+        given := [name for name, value in (overrides | overrides["data"]).items() if value] or set_ or config
+    ):
+        raise ConfigError(
+            f"audit of a run takes data and settings from it; got {given} beside {str(run)!r}. Leave one out."
+        )
+    asked = jobs.AuditConfig(
+        recommendations=None if recommendations is None else str(recommendations),
+        lists_columns=of_lists,
+        unknown=unknown,
+        repeated_items=repeated_items,
+        kind=kind,
+        estimators=tuple(estimator) if estimator else jobs.ESTIMATORS,
+        k=k,
+        sharpness=sharpness,
+        shuffle_titles=shuffle_titles,
+        seed=seed,
+    )
+    if out is None and run is None:
+        raise ConfigError("audit of data needs --out FOLDER; got none.")
+    folder = out or (run or Path()) / "audit"
+    _print_audit(jobs.audit(asked, folder, run=run, settings=settings, quiet=quiet), folder)
 
 
 @app.command
@@ -248,6 +339,27 @@ def _print_results(metrics: dict[str, Any], out: Path) -> None:
     console = Console()
     console.print(summary_table(metrics))
     console.print(f"{out / 'metrics.json'}\n{out / 'report.html'}", highlight=False)
+
+
+def _print_audit(result: dict[str, Any], out: Path) -> None:
+    from tailwise.reports import audit_summary
+
+    console = Console()
+    console.print(audit_summary(result), markup=False, highlight=False)
+    console.print(f"{out / 'audit.json'}\n{out / 'audit.html'}", highlight=False)
+
+
+def _overrides(
+    data: dict[str, str | Path | None], *, columns: dict[str, str], model: str | None, device: str | None
+) -> dict[str, Any]:
+    """Settings of a run that flags give; those that were not given are left out."""
+    of_data: dict[str, Any] = {key: str(value) for key, value in data.items() if value is not None}
+    overrides: dict[str, Any] = {"data": of_data | ({"columns": columns} if columns else {})}
+    if model is not None:
+        overrides["model"] = {"model": model}
+    if device is not None:
+        overrides["device"] = device
+    return overrides
 
 
 def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:

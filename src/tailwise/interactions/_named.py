@@ -1,8 +1,8 @@
 """Data sets that Tailwise knows by name: fetched, read, checked, with a recommended split."""
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +43,10 @@ class NamedDataset:
     unknown_items: UnknownItems
     read: Callable[[Path], tuple[InteractionLog, Catalogue]]
     """Reads the asset's folder."""
+    kind: str = "product"
+    """What a person calls an item of it."""
+    separators: Mapping[str, str] = field(default_factory=dict)
+    """Column of the catalogue -> what separates several values of one item."""
 
 
 def list_datasets() -> list[str]:
@@ -187,6 +191,8 @@ _NAMED = {
             ),
             unknown_items="error",
             read=_read_ml_100k,
+            kind="movie",
+            separators={CATEGORY: " "},
         ),
         NamedDataset(
             name="completejourney",
@@ -201,6 +207,7 @@ _NAMED = {
             ),
             unknown_items="drop",
             read=_read_complete_journey,
+            kind="grocery product",
         ),
     )
 }

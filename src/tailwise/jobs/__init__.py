@@ -4,6 +4,8 @@ One line: ``run(load_config(preset="quick", file=None, overrides={"data": {"name
 Path("runs/first"))``.
 """
 
+from tailwise.jobs._audit import audit
+from tailwise.jobs._audit_config import ESTIMATORS, AuditConfig
 from tailwise.jobs._config import (
     DataConfig,
     EvaluationConfig,
@@ -17,7 +19,9 @@ from tailwise.jobs._run import evaluate, report, run
 from tailwise.jobs._variants import VariantConfig
 
 __all__ = [
+    "ESTIMATORS",
     "PRESETS",
+    "AuditConfig",
     "DataConfig",
     "EvaluationConfig",
     "ListsFile",
@@ -25,6 +29,7 @@ __all__ = [
     "SASRecReferenceConfig",
     "SegmentConfig",
     "VariantConfig",
+    "audit",
     "config_as_dict",
     "config_from_dict",
     "evaluate",

@@ -16,13 +16,13 @@ from tailwise.jobs._variants import VariantConfig
 from tailwise.reports import SCHEMA_VERSION
 from tailwise.segments import PopularityWindow, Segments, concentration, popularity, segment_items
 
-__all__ = ["measure_run"]
+__all__ = ["REFERENCE_LABELS", "cut_segments", "describe_data", "finished_results", "measure_run", "role_of"]
 
 _COMPARED = (
     ("ndcg", "recall", "mrr"),
     ("slot_share", "aplt", "aclt", "arp", "novelty"),
 )  # accuracy, exposure
-_REFERENCE_LABELS = {"most-popular": "Most popular", "item-knn": "Item-kNN", "sasrec": "SASRec"}
+REFERENCE_LABELS = {"most-popular": "Most popular", "item-knn": "Item-kNN", "sasrec": "SASRec"}
 
 
 def measure_run(
@@ -43,8 +43,8 @@ def measure_run(
     """
     data = load_run_data(folder.data)
     cut = segments or config.segments
-    items = _segments(data, cut)
-    results = _finished_results(folder, config)
+    items = cut_segments(data, cut)
+    results = finished_results(folder, config)
     rankings = {name: [Rankings.load(r.rankings) for r in found] for name, found in results.items()}
     variants = [
         _describe_variant(name, config, found, rankings[name], items) for name, found in results.items()
@@ -53,20 +53,21 @@ def measure_run(
         "schema_version": SCHEMA_VERSION,
         "tailwise_version": tailwise.__version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": _describe_data(data),
+        "data": describe_data(data),
         "segments": items.as_dict(data.held_out("test").target_items),
         "variants": variants,
         "comparisons": _compare(config, rankings, items),
     }
 
 
-def _segments(data: RunData, cut: SegmentConfig) -> Segments:
+def cut_segments(data: RunData, cut: SegmentConfig) -> Segments:
+    """Cut the catalogue by its training interactions."""
     window = None if cut.window_days is None else PopularityWindow(last_days=cut.window_days)
     counts = popularity(data.split.train, data.n_items, window=window)
     return segment_items(counts, cut.rule, trained=data.counts > 0, window=window, **cut.parameters)
 
 
-def _finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[ResultFolder]]:
+def finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[ResultFolder]]:
     """Finished folders by variant, references first; a variant counts when all its seeds are there."""
     found: dict[str, list[ResultFolder]] = {}
     for name in config.references:
@@ -83,7 +84,8 @@ def _finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[Re
     return finished
 
 
-def _describe_data(data: RunData) -> dict[str, Any]:
+def describe_data(data: RunData) -> dict[str, Any]:
+    """Give what results say about their data."""
     kept = {key: value for key, value in data.summary.items() if key != "checks"}
     return {
         **kept,
@@ -108,8 +110,8 @@ def _describe_variant(
     trained = "cost" in records[0]
     return {
         "name": name,
-        "role": _role(variant, config),
-        "label": _REFERENCE_LABELS[name] if variant is None else variant.label,
+        "role": role_of(variant, config),
+        "label": REFERENCE_LABELS[name] if variant is None else variant.label,
         "seeds": [record["seed"] for record in records] if trained else [],
         "settings": _settings(variant, config, records[0]),
         "accuracy": measured["accuracy"],
@@ -119,7 +121,8 @@ def _describe_variant(
     }
 
 
-def _role(variant: VariantConfig | None, config: RunConfig) -> str:
+def role_of(variant: VariantConfig | None, config: RunConfig) -> str:
+    """Say what a variant is in its run; None is a reference."""
     if variant is None:
         return "reference"
     return "baseline" if variant == config.baseline else "treatment"

@@ -38,6 +38,10 @@ class TaskProgress:
         """Show how many titles are encoded."""
         self._show(done, total, f"encoding {total:,} titles")
 
+    def counting(self, stage: str, done: int, total: int) -> None:
+        """Show how much of a stage is done."""
+        self._show(done, total, stage)
+
     def _show(self, done: int, total: int, text: str) -> None:
         self._bar.update(self._task, completed=done, total=total, text=text)
         if self._narrator.is_interactive or time.monotonic() - self._last_line < _LINE_SECONDS:
@@ -54,6 +58,7 @@ class Narrator:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
+        self.is_quiet = quiet
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     @property

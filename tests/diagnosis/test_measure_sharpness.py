@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tailwise.diagnosis._group_targets import GroupTargets, draw_halves
 from tailwise.diagnosis._measure_sharpness import measure_sharpness
@@ -47,6 +48,34 @@ def test_random_directions_raise_the_loss_by_half_the_mean_curvature():
     assert tail.random.value == pytest.approx(0.5, abs=0.04)
     assert head.above_random.value == pytest.approx(head.held_out.value - head.random.value)
     assert 0 < head.random_spread < 0.1
+
+
+def test_the_excess_over_random_directions_is_paired_with_them():
+    # One parameter: a random direction is the gradient's or its opposite.
+    world = Quadratic(goals=[[1.0], [2.0]], bends=[[1.0], [1.0]], noise=0.3, user_noise=0.3)
+    head = world.measure(seed=4).group("head")
+    rises = [head.held_out.value - 2 * head.slope.value * (k / 6) for k in range(7)]  # k of six against it
+    k = int(np.argmin(np.abs(np.array(rises) - head.random.value)))
+    assert 0 < k < 6
+    assert head.random.value == pytest.approx(rises[k], rel=1e-3)
+    # Directions along the gradient err as the held-out rise does, and cancel in the difference.
+    error, of_directions = (
+        (u.high - u.low) / 2 / stats.t.ppf(0.975, head.n_users - 1) for u in (head.above_random, head.slope)
+    )
+    expected = np.hypot(2 * k / 6 * of_directions, head.random_spread / np.sqrt(6))
+    assert error == pytest.approx(expected, rel=0.05)
+
+
+def test_a_group_whose_loss_no_parameter_moves_is_flat():
+    point = torch.nn.Parameter(torch.ones(2))
+    moves = torch.tensor([1.0, 0.0])
+    targets = GroupTargets(("a", "b"), [0, 1] * 10, np.repeat(np.arange(10), 2))
+    found = measure_sharpness(
+        lambda t: 3 + moves[torch.from_numpy(t) % 2] * point.square().sum(), [point], targets
+    )
+    flat = found.group("b")
+    assert (flat.held_out.value, flat.curvature.value, flat.agreement, flat.gradient_norm) == (0, 0, 0, 0)
+    assert found.group("a").held_out.value > 0
 
 
 def test_pure_noise_makes_a_small_group_look_sharper_in_sample_and_not_held_out():

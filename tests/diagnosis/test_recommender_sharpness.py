@@ -100,6 +100,28 @@ def test_batches_hold_whole_windows_and_no_more_positions_than_allowed(sasrec, p
     assert all(len(r) * n <= 11 for r, n in zip(rows, longest, strict=True))
 
 
+def test_targets_of_items_that_are_cold_to_the_segments_are_left_out(sasrec, pattern_histories):
+    counts = np.bincount(np.concatenate(pattern_histories), minlength=N_ITEMS)
+    counts[7] = 0  # not in the window that the segments look at
+    segments = segment_items(counts, "head-share")
+    source = RecommenderTargets(sasrec, pattern_histories, segments)
+    assert (source.targets.groups[source.items == 7] == -1).all()
+    assert (source.targets.groups[source.items != 7] >= 0).all()
+
+
+def test_no_evaluation_holds_more_positions_than_allowed(sasrec, pattern_histories, segments, monkeypatch):
+    sizes = []
+    own = sasrec.losses
+    monkeypatch.setattr(sasrec, "losses", lambda b, *rest: (sizes.append(b.inputs.numel()), own(b, *rest))[1])
+    recommender_sharpness(sasrec, pattern_histories, segments, positions_per_batch=9, **SETTINGS)
+    assert 5 < max(sizes) <= 9
+    sizes.clear()
+    recommender_curvature(
+        sasrec, pattern_histories, segments, positions_per_batch=9, n_targets_per_group=8, tolerance=0.2
+    )
+    assert 5 < max(sizes) <= 9
+
+
 def test_windows_of_a_long_history_overlap_by_their_first_input_and_share_the_user(sasrec, segments):
     source = RecommenderTargets(sasrec, [np.arange(12), np.arange(3)], segments, positions_per_batch=20)
     assert source.items.tolist() == [*range(1, 12), 1, 2]

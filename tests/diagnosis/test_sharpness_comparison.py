@@ -78,6 +78,7 @@ def test_several_seeds_add_their_spread_and_use_its_degrees_of_freedom():
         for a, b in zip(before, after, strict=True)
     ]
     assert tail.difference.value == pytest.approx(np.mean(differences))
+    assert tail.ratio.value == pytest.approx(tail.after / tail.before)  # of means, not mean of ratios
     of_seeds = np.std(differences, ddof=1) / np.sqrt(3)
     users = compare_sharpness(before[0], after[0]).group("tail").difference
     half = (tail.difference.high - tail.difference.low) / 2
@@ -94,6 +95,26 @@ def test_one_seed_says_that_it_says_nothing_about_training():
     assert found.notes[0].startswith("One training of each")
     several = compare_sharpness([one, one], [two, two])
     assert not any("One training" in note for note in several.notes)
+
+
+def test_intervals_are_those_of_the_treatment_where_the_baseline_is_known():
+    before, after = world().measure(), world(tail_goal=1.0).measure()
+    zero = np.zeros_like(before.rises)
+    known = replace(before, rises=zero, bends=zero, losses=zero)
+    tail, alone = compare_sharpness(known, after).group("tail"), after.group("tail")
+
+    def half(u):
+        return (u.high - u.low) / 2
+
+    assert half(tail.difference) == pytest.approx(half(alone.held_out))
+    assert half(tail.relative_difference) == pytest.approx(half(alone.relative))
+    assert half(tail.curvature_difference) == pytest.approx(half(alone.curvature))
+    in_logs = np.log(tail.ratio.high / tail.ratio.low) / 2
+    assert in_logs == pytest.approx(half(alone.held_out) / alone.held_out.value)
+    gap = after.difference("tail", "head")
+    assert half(compare_sharpness(known, after).between("tail", "head")) == pytest.approx(half(gap))
+    nothing = compare_sharpness(after, after).between("tail", "head")
+    assert (nothing.value, nothing.low) == (0, None)  # the same users, the same errors: nothing is left
 
 
 def test_between_says_whether_one_group_gained_more():

@@ -53,10 +53,10 @@ def test_random_directions_raise_the_loss_by_half_the_mean_curvature():
 def test_the_excess_over_random_directions_is_paired_with_them():
     # One parameter: a random direction is the gradient's or its opposite.
     world = Quadratic(goals=[[1.0], [2.0]], bends=[[1.0], [1.0]], noise=0.3, user_noise=0.3)
-    head = world.measure(seed=4).group("head")
+    head = world.measure(seed=3).group("head")
     rises = [head.held_out.value - 2 * head.slope.value * (k / 6) for k in range(7)]  # k of six against it
     k = int(np.argmin(np.abs(np.array(rises) - head.random.value)))
-    assert 0 < k < 6
+    assert k == 1
     assert head.random.value == pytest.approx(rises[k], rel=1e-3)
     # Directions along the gradient err as the held-out rise does, and cancel in the difference.
     error, of_directions = (

@@ -121,8 +121,7 @@ def test_users_of_equal_share_stay_together():
     # Halves of one item each: shares are 0 or 1, and a third of the users cannot be cut off.
     histories = [[0, 0]] * 20 + [[5, 5]] * 80
     found = taste_for_the_tail(lists_of([[0]] * 100), training_of(histories), SEGMENTS, k=1)
-    assert sorted(g.n_users for g in found.groups) == [0, 20, 80]
-    assert found.groups[2].n_users == 20
+    assert [g.n_users for g in found.groups] == [0, 80, 20]  # at their mean places, 60 and 10 of 100
     empty = next(g for g in found.groups if not g.n_users)
     assert empty.difference.value is None
 
@@ -151,6 +150,21 @@ def test_users_of_a_single_row_count_but_are_not_grouped():
     found = taste_for_the_tail(lists_of([[0]] * 3), training_of([[5], [0, 5], [0, 0]]), SEGMENTS, k=1)
     assert (found.n_users, found.n_users_not_grouped) == (3, 1)
     assert sum(g.n_users for g in found.groups) == 2
+
+
+def test_users_of_a_single_row_do_not_touch_reliability():
+    # Halves of one item each, alike for nine users of ten.
+    pairs = [[0, 0]] * 7 + [[5, 5]] * 2 + [[0, 5]]
+    with_singles = pairs + [[5]] * 5 + [[0]] * 4
+    found = [
+        taste_for_the_tail(lists_of([[0]] * len(h)), training_of(h), SEGMENTS, k=1, n_resamples=20)
+        for h in (pairs, with_singles)
+    ]
+    # Over the ten users either half holds 2 tail items and the other 3: variances 0.16 and 0.21.
+    r = (0.2 - 0.2 * 0.3) / np.sqrt(0.16 * 0.21)
+    assert found[0].reliability.value == pytest.approx(2 * r / (1 + r))
+    assert found[1].n_users_not_grouped == 9
+    assert found[1].reliability.value == pytest.approx(found[0].reliability.value)
 
 
 def test_the_value_with_two_seeds_is_their_mean():

@@ -63,7 +63,7 @@ def test_the_excess_over_random_directions_is_paired_with_them():
         (u.high - u.low) / 2 / stats.t.ppf(0.975, head.n_users - 1) for u in (head.above_random, head.slope)
     )
     expected = np.hypot(2 * k / 6 * of_directions, head.random_spread / np.sqrt(6))
-    assert error == pytest.approx(expected, rel=0.05)
+    assert error == pytest.approx(expected, rel=1e-3)  # the splits differ a little
 
 
 def test_a_group_whose_loss_no_parameter_moves_is_flat():

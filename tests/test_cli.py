@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tailwise import cli
-from tailwise.reports import check_metrics, read_metrics
+from tailwise.reports import check_metrics, read_audit, read_metrics
 
 TINY = [
     "--set=model.depth=1",
@@ -74,6 +75,27 @@ def test_run_evaluate_and_report_work_on_a_folder(command, files, tmp_path):
     assert "which holds a run. Pass --resume to go on with it." in error
 
 
+def test_audit_works_on_a_log_and_on_lists_with_names_of_their_own(command, files, tmp_path):
+    # The tiny tokenizer knows letters alone: it cannot answer a question about a pair.
+    asked = ["--estimator=title-likelihood", "--sharpness=off", "--k=5"]
+    status, text, progress = command("audit", *files, *asked, f"--out={tmp_path / 'shop'}")
+    assert status == 0
+    assert "audit.html" in "".join(text.split())
+    assert "test targets" in progress
+    found = read_audit(tmp_path / "shop" / "audit.json")
+    assert [s["name"] for s in found["subjects"]] == ["adamw", "most-popular"]
+
+    lists = tmp_path / "lists.csv"
+    run = tmp_path / "shop" / "run"
+    made = ["--variant=adamw", "--k=5", "--history=train", "--quiet", f"--out={tmp_path / 'lists.parquet'}"]
+    assert command("recommend", run, *made)[0] == 0
+    pl.read_parquet(tmp_path / "lists.parquet").rename({"item_id": "sku"}).write_csv(lists)
+    flags = [*asked, f"--recommendations={lists}", "--column=lists.item_id=sku", "--quiet"]
+    status, _, progress = command("audit", *files, *flags, f"--out={tmp_path / 'lists'}")
+    assert (status, progress) == (0, "")
+    assert [s["role"] for s in read_audit(tmp_path / "lists" / "audit.json")["subjects"]] == ["lists"]
+
+
 def test_quiet_says_nothing_on_standard_error(command, files, tmp_path):
     flags = ["--optimizer=adamw", "--set=references=[]", "--quiet"]
     status, text, progress = command("run", *files, *flags, f"--out={tmp_path / 'run'}")
@@ -116,6 +138,12 @@ def test_a_setting_of_the_command_line_is_kept_in_the_run(command, files, tmp_pa
         (["evaluate", "OUT", "--set=head_share=0.1"], "--set needs --segments RULE here"),
         (["evaluate", "OUT", "--segments=head-share", "--set=head_share=ten"], "got 'ten'"),
         (["report", "OUT"], "OUT"),
+        (["audit", "OUT"], "run must be a folder that `tailwise run --out` made"),
+        (["audit", "--data=ml-100k"], "audit of data needs --out FOLDER"),
+        (["audit", "OUT", "--data=ml-100k"], "audit of a run takes data and settings from it"),
+        (["audit", "--out=OUT"], "data must be either a named data set or a pair of files"),
+        (["audit", "--out=OUT", "--data=ml-100k", "--estimator=pairwise"], "with title-likelihood"),
+        (["audit", "--out=OUT", "--data=ml-100k", "--k=99"], "audit.k must be in 1..50; got 99"),
         (["assets", "fetch"], "names must hold at least one asset; got none"),
         (["assets", "fetch", "ml100k"], "Did you mean 'ml-100k'"),
         (["assets", "verify", "ml100k"], "got 'ml100k'"),

@@ -261,25 +261,20 @@ def recommend(
     """
     from tailwise import jobs
 
-    try:
-        made = jobs.recommend(
-            run,
-            variant,
-            out,
-            seed=seed,
-            k=k,
-            users=None if users == "all" else Path(users),
-            history=history,
-            include_seen=include_seen,
-            batch_size=batch_size,
-            device=device,
-            overwrite=overwrite,
-            quiet=quiet,
-        )
-    except KeyboardInterrupt as stop:
-        text = str(stop) or "stopped. Go on with the same command"
-        Console(stderr=True).print(f"{text}.", markup=False, highlight=False)
-        sys.exit(_INTERRUPTED)
+    made = jobs.recommend(
+        run,
+        variant,
+        out,
+        seed=seed,
+        k=k,
+        users=None if users == "all" else Path(users),
+        history=history,
+        include_seen=include_seen,
+        batch_size=batch_size,
+        device=device,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     print(made.path)  # noqa: T201 - the command's result
 
 
@@ -394,7 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt as stop:
         text = str(stop) or "stopped"
-        Console(stderr=True).print(f"{text}. Go on with --resume.", markup=False, highlight=False)
+        is_run = list(arguments or sys.argv[1:])[:1] == ["run"]
+        how = "--resume" if is_run else "the same command"
+        Console(stderr=True).print(f"{text}. Go on with {how}.", markup=False, highlight=False)
         sys.exit(_INTERRUPTED)
 
 

@@ -111,6 +111,8 @@ def audit(
             f"audit needs either a run or data; got {'neither' if run is None else 'both'}. "
             "Pass a run's folder, or --data NAME, or --interactions FILE --items FILE."
         )
+    if run is not None:
+        RunFolder(run).read_config()  # a clear error before any folder is made
     narrator = Narrator(quiet=quiet)
     folder = AuditFolder(out)
     with RunFolder(out).locked():

@@ -90,7 +90,7 @@ def recommend(
             process is at work at it.
         DataError: there is no run, the variant is not finished, or a user is unknown.
         CheckpointError: the saved recommender is damaged.
-        KeyboardInterrupt: on Ctrl-C, with a message that says how to go on.
+        KeyboardInterrupt: on Ctrl-C, with a message that says what is kept.
     """
     narrator = Narrator(quiet=quiet)
     folder = RunFolder(run)
@@ -187,8 +187,7 @@ def _write_parts(
             parts.finish(len(starts), {"run": run, **totals})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; the lists of {done:,} of {len(selected):,} users are kept in {parts.folder}. "
-            "Go on with the same command"
+            f"stopped; the lists of {done:,} of {len(selected):,} users are kept in {parts.folder}"
         ) from None
 
 

@@ -239,7 +239,7 @@ def test_scores_and_columns_follow_the_formula(tiny_model):
     assert found.estimate.column_names == ("line", "quoted")
     assert_allclose(drawn.sum(axis=0), [16, 16])  # 4 users each, 4 draws per user
     assert found.draws.sum(axis=0).tolist() == [16, 16]
-    assert (found.n_users, found.n_draws) == (8, 32)
+    assert (found.n_users, found.n_questions, found.n_draws) == (8, 8, 32)
     assert found.n_items_drawn == int((found.draws.sum(axis=1) > 0).sum()) > 1
 
 
@@ -299,6 +299,15 @@ def test_each_user_is_asked_once_and_a_larger_sample_begins_alike(tiny_model, mo
     measure(tiny_model, n_users=6)
     assert sorted(all_users) == list(range(10))
     assert asked == [*all_users[:3], *all_users[5:8]]
+
+
+def test_where_users_are_fewer_than_prompts_they_are_asked_again(tiny_model):
+    prompts = (*PROMPTS, RecommendationPrompt("third", "{titles} then", "{title}", ", "))
+    found = measure(tiny_model, prompts=prompts, n_users=2)
+    assert (found.n_users, found.n_questions, found.n_draws) == (2, 3, 12)
+    assert_allclose(found.expected_draws.sum(axis=0), [4, 4, 4])
+    found = measure(tiny_model, prompts=prompts, histories=[[0, 2]], n_users=2)
+    assert (found.n_users, found.n_questions) == (1, 3)
 
 
 def test_the_last_titles_are_shown_oldest_first(tiny_model, monkeypatch):
@@ -474,7 +483,7 @@ def test_titles_have_the_tokens_that_they_have_in_a_prompt(model, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_users": 1}, "n_users must be at least the number of prompts, 2; got 1"),
+        ({"n_users": 0}, "n_users must be >= 1; got 0"),
         ({"samples_per_user": 0}, "samples_per_user must be >= 1; got 0"),
         ({"n_shown": 0}, "n_shown must be >= 1; got 0"),
         ({"prompts": ()}, "prompts must be one or more of different names; got []"),
@@ -485,7 +494,7 @@ def test_titles_have_the_tokens_that_they_have_in_a_prompt(model, monkeypatch):
         ),
         ({"histories": [[1], [0, 10]]}, "histories must hold items in 0..9; got 10 in history 1"),
         ({"histories": [[-1], [0]]}, "histories must hold items in 0..9; got -1 in history 0"),
-        ({"histories": [[1], [], list(range(10))]}, "a user or more for each of 2 prompts; got 1"),
+        ({"histories": [[], list(range(10))]}, "something left to recommend; got 2 histories and none"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(tiny_model, change, message):

@@ -109,7 +109,6 @@ class OutputDraws:
 def sample_users(
     histories: Sequence[ArrayLike],
     is_titled: NDArray[np.bool_],
-    n_prompts: int,
     n_users: int,
     *,
     exclude_seen: bool,
@@ -128,10 +127,10 @@ def sample_users(
         n_titled = int(is_titled[items].sum())
         if n_titled and (n_titled < is_titled.sum() or not exclude_seen):
             fits.append(user)
-    if len(fits) < n_prompts:
+    if not fits:
         raise ValueError(
-            f"histories must hold a user or more for each of {n_prompts} prompts; got {len(fits)} with a "
-            "title to show and something left to recommend.\n  Take fewer prompts."
+            f"histories must hold a user with a title to show and something left to recommend; got "
+            f"{len(histories)} histories and none.\n  Pass those of the training part."
         )
     chosen: Ints = np.random.default_rng(seed).permutation(np.array(fits, dtype=np.int64))[:n_users]
     return chosen

@@ -41,8 +41,9 @@ class OutputFrequency:
         open_draws: ``[n_items, n_prompts]`` int64; draws in which the item was not excluded.
         draws: ``[n_items, n_prompts]`` int64; items actually drawn, from the same probabilities.
         n_tokens: ``[n_items]`` int64; of each title; 0 for empty ones.
-        n_users: Whose histories were asked about, each under one prompt.
-        samples_per_user: How many titles each was recommended.
+        n_users: Whose histories were asked about.
+        n_questions: Prompts that were filled: one per user, but one of each at least.
+        samples_per_user: How many titles each was recommended, per question.
         n_shown: Titles of a history in its prompt, at most.
         is_seen_excluded: Whether users could be recommended what they had.
         kind: What the prompts call an item.
@@ -58,6 +59,7 @@ class OutputFrequency:
     draws: Ints
     n_tokens: Ints
     n_users: int
+    n_questions: int
     samples_per_user: int
     n_shown: int
     is_seen_excluded: bool
@@ -68,8 +70,8 @@ class OutputFrequency:
 
     @property
     def n_draws(self) -> int:
-        """Number of titles drawn, over all users."""
-        return self.n_users * self.samples_per_user
+        """Number of titles drawn, over all questions."""
+        return self.n_questions * self.samples_per_user
 
     @property
     def n_items_drawn(self) -> int:
@@ -82,6 +84,7 @@ class OutputFrequency:
             "prompts": list(self.estimate.column_names),
             "kind": self.kind,
             "n_users": self.n_users,
+            "n_questions": self.n_questions,
             "samples_per_user": self.samples_per_user,
             "n_draws": self.n_draws,
             "n_items_drawn": self.n_items_drawn,
@@ -124,7 +127,8 @@ def measure_output_frequency(
 
     Excluding what a user has seen takes popular items out of more prompts than rare ones; so an item's
     draws are held against those that it could have had. Users are dealt to prompts without
-    overlap, so that the agreement of the columns owes nothing to shared users.
+    overlap, so that the agreement of the columns owes nothing to shared users; only where there are
+    fewer of them than prompts, the same users are asked again under the others.
 
     Results are kept in the user's cache, up to 16 users under one prompt at a time; on the CPU, the
     same arguments give the same bits, whatever came from there.
@@ -137,17 +141,17 @@ def measure_output_frequency(
             estimators share one.
         kind: A noun for an item: "movie", "product".
         prompts: How to ask.
-        n_users: Size of the sample; all, where there are fewer.
+        n_users: Size of the sample, >= 1; all, where there are fewer.
         samples_per_user: >= 1.
         n_shown: Titles in a prompt, at most, >= 1.
         exclude_seen: Whether users are not recommended what is in their history.
         seed: Of the sample and the draws.
         device: Where a model that is given as a folder runs; the CPU by default.
-        progress: Called with ("output frequency", users done, in all).
+        progress: Called with ("output frequency", questions done, in all).
 
     Raises:
-        ValueError: a setting is out of range, a history names no item of the catalogue, or
-            there are fewer users than prompts, or fewer than two titles.
+        ValueError: a setting is out of range, a history names no item of the catalogue, no
+            history has a title, or there are fewer than two titles.
 
     Example (``smollm2`` is a folder)::
 
@@ -165,16 +169,20 @@ def measure_output_frequency(
         model = TextModel(model, device=device)
     clean = [" ".join(title.split()) for title in titles]
     is_titled = np.array([bool(title) for title in clean])
-    users = sample_users(histories, is_titled, len(prompts), n_users, exclude_seen=exclude_seen, seed=seed)
+    users = sample_users(histories, is_titled, n_users, exclude_seen=exclude_seen, seed=seed)
+    dealt = [
+        users[i :: len(prompts)] if i < users.size else users[[i % users.size]] for i in range(len(prompts))
+    ]
+    n_questions = sum(of_prompt.size for of_prompt in dealt)
     shape = (len(clean), len(prompts))
     expected, open_draws, draws = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     cost, done = PriorCost(), 0
     tokens = {False: tokens_in_place(clean, model, is_quoted=False)}
-    for column, prompt in enumerate(prompts):
+    for column, (prompt, of_prompt) in enumerate(zip(prompts, dealt, strict=True)):
         if prompt.is_quoted not in tokens:
             tokens[prompt.is_quoted] = tokens_in_place(clean, model, is_quoted=prompt.is_quoted)
         drawing = OutputDraws(model, prompt, tokens[prompt.is_quoted], samples_per_user, seed)
-        for user in users[column :: len(prompts)]:
+        for user in of_prompt:
             seen = np.asarray(histories[user], dtype=np.int64)
             shown = [clean[item] for item in seen[is_titled[seen]][-n_shown:]]
             excluded = np.unique(seen) if exclude_seen else seen[:0]
@@ -188,7 +196,7 @@ def measure_output_frequency(
             cost += spent
             done += n_asked
             if progress:
-                progress("output frequency", done, len(users))
+                progress("output frequency", done, n_questions)
 
     def score(drawn: Floats, n: Ints) -> Floats:
         a = _SMOOTHING
@@ -205,6 +213,7 @@ def measure_output_frequency(
         draws=draws,
         n_tokens=n_tokens,
         n_users=len(users),
+        n_questions=n_questions,
         samples_per_user=samples_per_user,
         n_shown=n_shown,
         is_seen_excluded=exclude_seen,
@@ -226,11 +235,6 @@ def _check(titles: Sequence[str], prompts: Sequence[RecommendationPrompt], **set
         raise ValueError(
             f"prompts must be one or more of different names; got {[prompt.name for prompt in prompts]}.\n"
             "  RECOMMENDATION_PROMPTS has six."
-        )
-    if settings["n_users"] < len(prompts):
-        raise ValueError(
-            f"n_users must be at least the number of prompts, {len(prompts)}; got {settings['n_users']}.\n"
-            "  Each user is dealt one prompt."
         )
     n_titled = sum(bool(title.strip()) for title in titles)
     if n_titled < 2:

@@ -474,11 +474,19 @@ def unfinished(run, tmp_path, monkeypatch):
     return tmp_path / "l.parquet"
 
 
-def test_parts_of_other_settings_are_refused_by_name_and_dropped_on_request(run, unfinished):
+def test_parts_of_other_settings_are_refused_by_name_and_dropped_on_request(run, unfinished, tmp_path):
     with pytest.raises(ConfigError, match=r"got other values of k\. Repeat that command to finish them"):
         make(run, unfinished, k=6)
-    assert make(run, unfinished, k=6, overwrite=True).made_with["k"] == 6
+    whole = make(run, tmp_path / "whole.parquet", k=6).path
+    assert make(run, unfinished, k=6, overwrite=True).path.read_bytes() == whole.read_bytes()
     assert not unfinished.with_name("l.parquet.parts").exists()
+
+
+def test_parts_without_settings_are_not_trusted(run, unfinished, monkeypatch):
+    (unfinished.with_name("l.parquet.parts") / "settings.json").unlink()
+    written = kill_at(monkeypatch, -1, "never")
+    make(run, unfinished)
+    assert len(written) == 5
 
 
 def test_refused_settings_leave_the_unfinished_parts_alone(run, unfinished, monkeypatch):

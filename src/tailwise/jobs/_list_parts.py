@@ -110,8 +110,6 @@ class ListParts:
                 f"folder {str(self.folder)!r} must hold parts of lists alone; got {sorted(foreign)[0]!r}. "
                 "It would be removed with them: move it, or choose another --out."
             )
-        for leftover in self.folder.glob(".part-*.tmp"):
-            leftover.unlink()
         file = self.folder / "settings.json"
         earlier = json.loads(file.read_text()) if file.is_file() else None
         if earlier != dict(self.settings):

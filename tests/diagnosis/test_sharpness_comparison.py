@@ -93,7 +93,9 @@ def test_one_seed_says_that_it_says_nothing_about_training():
     found = compare_sharpness(one, two)
     assert found.variance == "users"
     assert found.notes[0].startswith("One training of each")
-    several = compare_sharpness([one, one], [two, two])
+    assert found.sentence.startswith("In one training of each, the treatment flattened the tail")
+    several = compare_sharpness([one, one], [two, two], treatment_name="EISAM")
+    assert several.sentence.startswith("EISAM flattened the tail")
     assert not any("One training" in note for note in several.notes)
 
 

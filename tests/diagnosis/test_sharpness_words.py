@@ -29,7 +29,7 @@ HEAD = replace(
 
 
 def test_a_flattened_tail_and_an_unchanged_head_are_said_in_one_sentence():
-    assert sharpness_sentence((HEAD, TAIL), "EISAM") == (
+    assert sharpness_sentence((HEAD, TAIL), "EISAM", n_seeds=5) == (
         "EISAM flattened the tail: sharpness 0.021 → 0.012 (−43 %, −52 to −33); elsewhere no change can be "
         "told from noise: head 0.01 → 0.0098 (−2 %, −10 to 6)."
     )
@@ -39,23 +39,30 @@ def test_a_sharpened_group_is_named_as_such():
     sharper = replace(
         HEAD, after=0.02, difference=Uncertain(0.01, 0.008, 0.012), ratio=Uncertain(2.0, 1.8, 2.2)
     )
-    text = sharpness_sentence((sharper, TAIL), "EISAM")
+    text = sharpness_sentence((sharper, TAIL), "EISAM", n_seeds=5)
     assert text.startswith(
         "EISAM sharpened the head: sharpness 0.01 → 0.02 (100 %, 80 to 120); flattened the"
     )
 
 
 def test_no_change_is_never_called_one():
-    text = sharpness_sentence((HEAD, replace(TAIL, difference=Uncertain(-0.009, -0.02, 0.002))), "EISAM")
+    text = sharpness_sentence(
+        (HEAD, replace(TAIL, difference=Uncertain(-0.009, -0.02, 0.002))), "EISAM", n_seeds=5
+    )
     assert text.startswith("EISAM changed the sharpness of no group beyond noise: head")
     assert "flattened" not in text
 
 
 def test_without_a_ratio_the_difference_is_given():
-    text = sharpness_sentence((replace(TAIL, ratio=Uncertain(None)),), "EISAM")
+    text = sharpness_sentence((replace(TAIL, ratio=Uncertain(None)),), "EISAM", n_seeds=5)
     assert "0.021 → 0.012 (−0.0090, −0.0110 to −0.0070)" in text
     bare = replace(TAIL, ratio=Uncertain(None), difference=Uncertain(-0.009))
-    assert "(no interval)" in sharpness_sentence((bare,), "EISAM")
+    assert "(no interval)" in sharpness_sentence((bare,), "EISAM", n_seeds=5)
+
+
+def test_a_single_training_is_named_in_the_sentence_itself():
+    text = sharpness_sentence((HEAD, TAIL), "EISAM", n_seeds=1)
+    assert text.startswith("In one training of each, EISAM flattened the tail")
 
 
 def test_several_seeds_and_clean_numbers_need_no_notes():

@@ -76,7 +76,7 @@ def compare_sharpness(
     baseline: Sharpness | Sequence[Sharpness],
     treatment: Sharpness | Sequence[Sharpness],
     *,
-    treatment_name: str = "The treatment",
+    treatment_name: str = "the treatment",
 ) -> SharpnessComparison:
     """Say whether a treatment flattened the loss of each group.
 
@@ -88,7 +88,7 @@ def compare_sharpness(
     Args:
         baseline: One per training seed; measured with the same data and the same seed of measurement.
         treatment: As many, paired in order.
-        treatment_name: Begins the sentence.
+        treatment_name: For the sentence.
 
     Raises:
         ValueError: numbers of seeds differ, or two measurements are not of the same targets, radius
@@ -115,7 +115,7 @@ def compare_sharpness(
         n_seeds=len(before),
         variance="users+seeds" if len(before) > 1 else "users",
         rho=before[0].rho,
-        sentence=sharpness_sentence(groups, treatment_name),
+        sentence=sharpness_sentence(groups, treatment_name, n_seeds=len(before)),
         notes=sharpness_notes(groups, n_seeds=len(before)),
         rises=_mean([s.rises for s in after]) - _mean([s.rises for s in before]),
         differences=_held_out(after) - _held_out(before),

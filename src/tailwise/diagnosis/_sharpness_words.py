@@ -11,8 +11,9 @@ _NEARLY_AS_MUCH = 0.5  # of the held-out rise in a random direction: then it is 
 _MOSTLY_NOISE = 2.0  # in-sample rise over held-out rise
 
 
-def sharpness_sentence(groups: Sequence[GroupChange], name: str) -> str:
+def sharpness_sentence(groups: Sequence[GroupChange], name: str, *, n_seeds: int) -> str:
     """Say of every group whether it got flatter; groups that did come first."""
+    name = f"In one training of each, {name}" if n_seeds == 1 else name
     verbs = {"flatter": "flattened", "sharper": "sharpened"}
     told = [g for g in groups if g.verdict in verbs]
     unclear = "; ".join(f"{g.name} {_from_to(g)}" for g in groups if g.verdict not in verbs)

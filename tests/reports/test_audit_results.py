@@ -13,6 +13,7 @@ from tests.reports.audit_results import make_attribution, make_audit, make_colum
         (0.4, 0.6, "above"),
         (0.1, 0.2, "below"),
         (0.2, 0.4, "unclear"),
+        (0.2, 0.3, "unclear"),
         (0.3, 0.4, "unclear"),
         (None, None, "unclear"),
     ],
@@ -65,6 +66,19 @@ def test_the_words_speak_of_the_baseline_and_of_the_treatment_by_place_not_by_re
     assert audit.main["name"] == "adamw"
     assert audit.treatment is not None
     assert audit.treatment["name"] == "eisam"
+
+
+def test_of_two_treatments_that_named_eisam_is_spoken_of_else_the_first() -> None:
+    content = make_audit()
+    other = content["subjects"][1] | {"name": "sam", "label": "SAM"}
+    content["subjects"].insert(1, other)
+    found = Audit(content).treatment
+    assert found is not None
+    assert found["name"] == "eisam"
+    content["subjects"][2]["name"] = "looksam"
+    found = Audit(content).treatment
+    assert found is not None
+    assert found["name"] == "sam"
 
 
 def test_a_treatment_without_a_baseline_is_compared_with_nothing() -> None:

@@ -117,6 +117,14 @@ def test_every_pair_of_estimates_stands_once_in_the_table_and_all_meet_the_log()
     assert unknown.count("not known") == 1, "measured, and without a value"
 
 
+def test_comparisons_that_say_nothing_are_marked_in_the_table() -> None:
+    side = make_prior_side(informative=False)
+    table = agreement_table(Audit(make_audit(prior_side=side)))
+    assert "pairs compared (say nothing)" in table.columns
+    assert "pairs compared (say nothing)" in [name for name, _ in table.rows]
+    assert "say nothing" not in str(agreement_table(Audit(make_audit())))
+
+
 def test_an_estimate_of_an_unknown_name_keeps_it() -> None:
     side = make_prior_side()
     side["estimates"].append(side["estimates"][0] | {"name": "crystal-ball"})
@@ -229,13 +237,14 @@ def test_a_side_of_the_median_is_told_of_twenty_items_or_more(
     assert neglect_notes(make_neglected(n, percentile=percentile)) == said
 
 
-def test_a_split_that_chance_would_give_is_called_so() -> None:
+@pytest.mark.parametrize(("n_less", "end"), [(20, ", about as many as chance would give."), (21, " item.")])
+def test_a_split_is_told_from_chance_by_the_spread_of_a_fair_coin(n_less: int, end: str) -> None:
+    # 30 fair throws: 15 ± 1.96 · √30 / 2 = 9.6 to 20.4
     rows = make_neglected(30)
     for i, row in enumerate(rows):
-        row["prior_percentile"] = 0.3 if i % 2 else 0.7
-    assert neglect_notes(rows)[0].endswith(
-        "knows 15 less well than its median item, about as many as chance would give."
-    )
+        row["prior_percentile"] = 0.3 if i < n_less else 0.7
+    assert f"knows {n_less} less well" in neglect_notes(rows)[0]
+    assert neglect_notes(rows)[0].endswith(end)
 
 
 def test_a_value_is_told_with_the_tail_share_of_its_items() -> None:
@@ -273,6 +282,13 @@ def test_a_power_law_that_only_the_test_rejects_is_said_to_be_far_off() -> None:
     side = make_data_side()
     side["power_law"]["rivals"] = []
     assert "they lie farther from it than chance explains" in plain(*power_law_sentences(side))
+
+
+def test_a_rival_that_fits_worse_is_not_called_better() -> None:
+    side = make_data_side()
+    for rival in side["power_law"]["rivals"]:
+        rival.update(p=0.01, statistic=3.0)
+    assert "farther from it than chance explains" in plain(*power_law_sentences(side))
 
 
 def test_a_rival_that_cannot_be_ruled_out_is_named() -> None:

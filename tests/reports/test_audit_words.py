@@ -136,12 +136,19 @@ def test_places_are_held_against_choices(tail_slots: tuple[float, float], said: 
     [
         (0.17, "; 83 % of the rare items appear in nobody's list."),
         (0.9996, "; under 0.1 % of the rare items appear in nobody's list."),
+        (0.0, "; not one of the rare items appears in anybody's list."),
         (1.0, "; every one of the rare items appears in somebody's list."),
         (None, "although 35 % of the choices were theirs."),
     ],
 )
 def test_hidden_items_are_counted_where_coverage_is_known(coverage: float | None, end: str) -> None:
     assert plain(*exposure_sentences(audit(tail_coverage=coverage))).endswith(end)
+
+
+def test_no_place_at_all_is_called_none() -> None:
+    nothing = audit(tail_slots=(0.0, 0.0))
+    assert plain(headline(nothing)).startswith("Rare items get none of the places for 35 % of the choices;")
+    assert "give rare items none of the places, although" in plain(*exposure_sentences(nothing))
 
 
 def test_a_segmentation_without_a_tail_says_nothing_of_rare_items() -> None:
@@ -281,7 +288,8 @@ def test_the_three_surest_cases_are_named_with_what_they_were_due() -> None:
 
 def test_one_case_is_named_in_the_singular() -> None:
     assert plain(*neglect_sentences(audit(n_neglected=1))) == (
-        "Passed over most clearly is “Fargo (1996)”: by what users chose, 40 lists would show it, and 0 do."
+        "Passed over most clearly is “Fargo (1996)”: by what users chose, 40 lists would show it, and none"
+        " do."
     )
 
 
@@ -294,6 +302,15 @@ def test_items_that_chance_could_hide_are_not_called_neglected() -> None:
     ]
     content["subjects"][0]["neglected"] = []
     assert neglect_sentences(Audit(content)) == []
+
+
+def test_items_that_no_list_shows_are_not_listed_with_zeros() -> None:
+    content = make_audit()
+    for row in content["subjects"][0]["neglected"]:
+        row["n_slots"] = 0.0
+    assert plain(*neglect_sentences(Audit(content))).endswith(
+        "40, 40 and 39 lists would show them, and none do."
+    )
 
 
 def test_a_long_title_is_cut_within_a_sentence_and_its_line_breaks_go() -> None:
@@ -315,6 +332,12 @@ def test_the_extreme_values_of_a_column_are_named_if_they_are_clear() -> None:
         "By category, “War” gets most for what is chosen of it (1.9 times as many places)."
     )
     assert column_sentences(audit(ratios={"War": (1.1, 0.2), "Drama": (0.9, 0.2)})) == []
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(0.0, "(no places)"), (0.004, "(hardly any places)")])
+def test_a_value_that_is_hardly_shown_is_not_called_zero_times(ratio: float, said: str) -> None:
+    found = audit(ratios={"War": (1.0, 0.2), "Documentary": (ratio, ratio / 2)})
+    assert f"“Documentary” gets least for what is chosen of it {said}" in plain(*column_sentences(found))
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def _neglected(audit: Audit) -> list[dict[str, Any]]:
             "more": _audit_sections.neglected_rows(subject["neglected"], slice(_N_NEGLECTED, None)),
         }
         for subject in sorted(audit.subjects, key=lambda s: s is not audit.main)
-        if subject["neglected"] and subject["role"] != "reference"
+        if subject["neglected"] and (subject["role"] != "reference" or subject is audit.main)
     ]
 
 

@@ -41,10 +41,11 @@ _SHARE_NAMES = {
     "prior_alone": "What only the prior explains",
     "interaction": "Interaction (not a share)",
 }
+_PAIRS = "pairwise"
 _ESTIMATE_NAMES = {
     "title-likelihood": "likely titles",
     "output-frequency": "own picks",
-    "pairwise": "pairs compared",
+    _PAIRS: "pairs compared",
     POPULARITY: "users’ choices",
 }
 _DIRECTIONS = {"below": "down", "above": "up", "unclear": "unclear"}
@@ -205,7 +206,11 @@ def grid_table(grid: Mapping[str, Any]) -> HeatTable:
 
 def agreement_table(audit: Audit) -> HeatTable:
     """How far the estimates of the prior agree, with each other and with the log."""
-    names = [*(one["name"] for one in audit.content["prior_side"]["estimates"]), POPULARITY]
+    side = audit.content["prior_side"]
+    names = [*(one["name"] for one in side["estimates"]), POPULARITY]
+    labels = [_estimate_name(name) for name in names]
+    if side["pairwise"] is not None and not side["pairwise"]["is_informative"] and _PAIRS in names:
+        labels[names.index(_PAIRS)] += " (say nothing)"
 
     def one(row: int, column: int) -> HeatCell:
         if column <= row:  # said above the diagonal
@@ -217,8 +222,8 @@ def agreement_table(audit: Audit) -> HeatTable:
 
     n = len(names)
     return HeatTable(
-        tuple(_estimate_name(name) for name in names[1:]),
-        tuple((_estimate_name(names[i]), tuple(one(i, j) for j in range(1, n))) for i in range(n - 1)),
+        tuple(labels[1:]),
+        tuple((labels[i], tuple(one(i, j) for j in range(1, n))) for i in range(n - 1)),
     )
 
 

@@ -78,8 +78,9 @@ def headline(audit: Audit) -> str:
     else:
         side = versus(shown, held)
         few = "only " if side == "below" and shown.value < held / 2 else ""
+        places = f"{few}{in_percent(shown.value)}" if shown.value else "none"
         first = (
-            f"{_capitalized(segment_name(audit.tail))} get {few}{in_percent(shown.value)} of the places"
+            f"{_capitalized(segment_name(audit.tail))} get {places} of the places"
             f" for {in_percent(held)} of the choices"
         )
         if side == "unclear":
@@ -115,13 +116,14 @@ def exposure_sentences(audit: Audit) -> list[str]:
         "above": f"more than the {in_percent(held)} of the choices that were theirs",
         "unclear": f"which cannot be told from the {in_percent(held)} of the choices that were theirs",
     }[versus(shown, held)]
-    text = (
-        f"The lists of {audit.label(main)}, {main['k']} places each, give {name} {in_percent(shown.value)}"
-        f" of the places, {found}"
-    )
+    places = in_percent(shown.value) if shown.value else "none"
+    lists = f"The lists of {audit.label(main)}, {main['k']} places each,"
+    text = f"{lists} give {name} {places} of the places, {found}"
     covered = audit.exposure(main, "coverage", audit.tail)
     if covered is None or covered.value is None:
         return [text + "."]
+    if covered.value <= 0:
+        return [text + f"; not one of the {name} appears in anybody's list."]
     if covered.value >= 1:
         return [text + f"; every one of the {name} appears in somebody's list."]
     return [text + f"; {in_percent(1 - covered.value)} of the {name} appear in nobody's list."]
@@ -193,14 +195,12 @@ def neglect_sentences(audit: Audit) -> list[str]:
         return ["No item is passed over so clearly that chance is ruled out."] if rows else []
     titles = _listed([f"“{shorten(row['title'])}”" for row in clear])
     wanted, got = (_listed([amount(row[key]) for row in clear]) for key in ("expected_slots", "n_slots"))
-    if len(clear) == 1:
-        return [
-            f"Passed over most clearly is {titles}: by what users chose, {wanted} lists would show it, and"
-            f" {got} do."
-        ]
+    if not any(row["n_slots"] for row in clear):
+        got = "none"
+    verb, them = ("is", "it") if len(clear) == 1 else ("are", "them")
     return [
-        f"Passed over most clearly are {titles}: by what users chose, {wanted} lists would show them, and"
-        f" {got} do."
+        f"Passed over most clearly {verb} {titles}: by what users chose, {wanted} lists would show {them},"
+        f" and {got} do."
     ]
 
 
@@ -211,7 +211,7 @@ def column_sentences(audit: Audit) -> list[str]:
         less, more = clear_ratios(column)
         parts = [
             f"“{shorten(rows[0]['value'])}” gets {word} for what is chosen of it"
-            f" ({_times(rows[0]['exposure_ratio'])} as many places)"
+            f" ({_times(rows[0]['exposure_ratio'])} places)"
             for rows, word in ((less, "least"), (more, "most"))
             if rows
         ]
@@ -306,7 +306,9 @@ def _given(share: Estimate) -> str:
 
 
 def _times(value: float) -> str:
-    return f"{number(value, 1 if value >= 1 else 2)} times"
+    if value < 0.005:
+        return "no" if value == 0 else "hardly any"
+    return f"{number(value, 1 if value >= 1 else 2)} times as many"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -136,6 +136,7 @@ def audit(
     items: Path | None = None,
     column: Annotated[list[str] | None, Parameter(negative=())] = None,
     recommendations: Path | None = None,
+    exposure_only: Annotated[bool, Parameter(negative=())] = False,
     unknown: Literal["error", "drop"] = "error",
     repeated_items: Literal["error", "drop"] = "error",
     model: str | None = None,
@@ -165,6 +166,7 @@ def audit(
         items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
         column: Our column name = yours; lists.item_id=sku concerns the recommendations alone.
         recommendations: Lists that any system made: user_id, item_id, rank or score (CSV, TSV, Parquet).
+        exposure_only: Ask of the lists who is shown, not who is found: they know all interactions.
         unknown: What to do with rows of the lists whose user or item is not in the data.
         repeated_items: What to do with an item that is twice in a user's list.
         model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
@@ -208,6 +210,7 @@ def audit(
         )
     asked = jobs.AuditConfig(
         recommendations=None if recommendations is None else str(recommendations),
+        exposure_only=exposure_only,
         lists_columns=of_lists,
         unknown=unknown,
         repeated_items=repeated_items,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.diagnosis import Outcomes, PlantedWorld, accuracy_grid
+from tailwise.diagnosis import Outcomes, PlantedWorld, Uncertain, accuracy_grid
 
 # Four items: known well and common, well and rare, badly and common, badly and rare.
 COUNTS, PRIORS = [9, 2, 8, 1], [4.0, 3.0, 1.0, 2.0]
@@ -79,3 +79,15 @@ def test_intervals_of_cells_cover_95_times_in_100():
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         accuracy_grid(Outcomes([0], [0], [1], COUNTS, PRIORS), **arguments)
+
+
+def test_a_cell_in_which_nothing_is_hit_has_a_value_and_no_interval():
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 40, 400)
+    counts = np.arange(40, 0, -1)
+    accuracy = np.where(items < 20, rng.random(400), 0.0)  # the tail is never hit
+    outcomes = Outcomes(rng.integers(0, 100, 400), items, accuracy, counts, rng.random(40))
+    grid = accuracy_grid(outcomes, n_resamples=20)
+    for prior_group in grid.prior_groups:
+        assert grid.cell(prior_group, "tail").accuracy == Uncertain(0.0)
+        assert grid.cell(prior_group, "head").accuracy.low is not None

@@ -26,7 +26,8 @@ class GridCell:
         prior_group: ``high``, (``middle``,) ``low``: how well the model knows the items.
         data_group: ``head``, (``mid``,) ``tail``, ``cold``: how often the log holds them.
         accuracy: Mean over the cell's targets. No value without targets; no interval when
-            they are all of one user or of one item.
+            they are all of one user or of one item, or all equal, as where none is hit: that
+            resampling shows no spread does not mean that there is none.
         n_targets: Held-out targets.
         n_items: Items of the catalogue.
         n_items_with_targets: Those of them that are targets.
@@ -159,7 +160,7 @@ def accuracy_grid(
     for k in range(n_cells):
         n_users = int(np.unique(users[member[:, k]]).size)
         accuracy = Uncertain(float(value[k]) if n_targets[k] else None)
-        if n_users > 1 and n_with[k] > 1:
+        if n_users > 1 and n_with[k] > 1 and errors[k] > 0:
             accuracy = shaped_interval(float(value[k]), float(errors[k]), resampled[:, k])
         row, column = divmod(k, len(data_groups))
         cells.append(

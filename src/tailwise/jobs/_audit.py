@@ -316,12 +316,15 @@ def _columns(subject: Subject, scope: _Scope, k: int, seed: int) -> list[ColumnE
     """Exposure by category and brand, where the catalogue has them."""
     items = scope.data.catalogue.items
     separators = _separators(scope)
+    # Users' interactions are resampled along with their lists where the segments counted all of them.
+    training = scope.data.split.train if scope.segments.window is None else None
     return [
         exposure_by_column(
             subject.rankings,
             items[column],
             scope.segments,
             k=k,
+            training=training,
             column=column,
             separator=separators.get(column),
             seed=seed,

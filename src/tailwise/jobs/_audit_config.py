@@ -20,6 +20,7 @@ class AuditConfig:
 
     Attributes:
         recommendations: Path of lists that any system made; None audits a run's models.
+        exposure_only: Do not look for held-out targets in those lists: who is shown, not who is found.
         lists_columns: From our column names to those of that file.
         unknown: What to do with rows of the lists whose user or item is not in the data: ``error`` or
             ``drop`` (counted).
@@ -40,6 +41,7 @@ class AuditConfig:
     """
 
     recommendations: str | None = None
+    exposure_only: bool = False
     lists_columns: dict[str, str] = field(default_factory=dict)
     unknown: str = "error"
     repeated_items: str = "error"
@@ -64,6 +66,10 @@ class AuditConfig:
                 raise ConfigError(
                     f"audit.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}."
                 )
+        if self.exposure_only and self.recommendations is None:
+            raise ConfigError(
+                "audit.exposure_only needs recommendations; got none. Models of a run have held-out targets."
+            )
         if self.kind is not None and not self.kind.strip():
             raise ConfigError("audit.kind must be a noun such as 'movie'; got an empty text.")
         for name, least, most in (

@@ -98,6 +98,7 @@ def given_subject(config: AuditConfig, data: RunData) -> Subject:
         given,
         data.catalogue,
         data.split,
+        part=None if config.exposure_only else "test",
         unknown_items=config.unknown,  # type: ignore[arg-type]
         unknown_users=config.unknown,  # type: ignore[arg-type]
         seed=config.seed,

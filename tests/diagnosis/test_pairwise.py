@@ -64,7 +64,7 @@ class Planted:
             odds = self.weight * (self.strength(first) - self.strength(second)) + self.bias
             odds += self.noise * rng.standard_normal()
             p = 0.9 / (1 + np.exp(-odds))
-            for pair in (("A", "B"), ("Yes", "No")):
+            for pair in (("A", "B"), ("a", "b"), ("Yes", "No")):
                 if pair[0] in self.words:
                     found[row, self.words.index(pair[0])] = np.log(p)
                     found[row, self.words.index(pair[1])] = np.log(0.9 - p)
@@ -114,7 +114,7 @@ def test_a_model_that_answers_at_random_is_not_informative():
 
 def test_questions_that_contradict_each_other_are_not_informative():
     model = Planted(weight=1.0)
-    opposite = Question("opposite", "Of {first} and {second} the less known is", ("B", "A"))
+    opposite = Question("opposite", "Of {first} and {second} the less known is", ("b", "a"))
     found = compare_pairs(TITLES, COUNTS, model, n_items=N_ITEMS, questions=(QUESTIONS[0], opposite))
     assert found.agreement.value < -0.9
     assert not found.answers_by_position
@@ -228,9 +228,23 @@ def test_a_long_title_is_cut_in_the_question(tiny):
     assert seen == [1 + 64 + 3, 1 + 64 + 3]
 
 
-def test_answers_that_begin_alike_are_refused(tiny):
-    question = Question("q", "{first} {second}", ("first", "fifth"))
-    with pytest.raises(ConfigError, match=r"answers of the question 'q' must .*\('first', 'fifth'\).*'f'"):
+def test_tokens_that_both_answers_begin_with_go_with_the_prompt(tiny):
+    titles, pairs = ["red", "blue"], np.array([[0, 1]])
+    apart, together = (
+        ask(Question("q", text, answers), titles, pairs, tiny)[0]
+        for text, answers in (("{first} {second} fi", ("r", "f")), ("{first} {second}", (" first", " fifth")))
+    )
+    same = ask(Question("q", "{first} {second} fi", ("rst", "fth")), titles, pairs, tiny)[0]
+    np.testing.assert_allclose(same.margins, apart.margins, atol=1e-5)
+    np.testing.assert_allclose(together.margins, apart.margins, atol=1e-5)
+
+
+@pytest.mark.parametrize("answers", [("same", "same"), ("A", "B"), ("on", "one")])
+def test_answers_that_the_tokenizer_cannot_tell_apart_are_refused(tiny, answers):
+    question = Question("q", "{first} {second}", answers)  # "A" and "B" are unknown to the tiny tokenizer
+    with pytest.raises(
+        ConfigError, match=f"answers of the question 'q' must differ in a token; .*{answers[1]}"
+    ):
         ask(question, ["a", "b"], np.array([[0, 1]]), tiny)
 
 
@@ -279,7 +293,7 @@ def test_agreement_of_a_single_question_is_not_defined():
 
 
 @pytest.mark.llm
-def test_answers_of_the_questions_begin_with_one_token_that_tells_them_apart(fetched):
+def test_answers_of_the_questions_are_one_token_each(fetched):
     model = TextModel(fetched("smollm2-135m"))
     for question in QUESTIONS + CHAT_QUESTIONS:
         assert [len(model.tokenize(answer)) for answer in question.answers] == [1, 1]

@@ -131,6 +131,36 @@ def test_bfloat16_differs_from_float32_by_its_rounding_alone(tiny_model, model):
     assert not np.array_equal(one, other)
 
 
+def test_the_head_is_float32_and_the_layers_before_it_are_not(tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    coarse = TextModel(tiny_model, dtype=torch.bfloat16)
+    whole = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    with torch.no_grad():
+        states = whole.model(torch.tensor([[0, 5, 9]]), use_cache=False).last_hidden_state[0, -1].float()
+        expected = torch.log_softmax(states @ whole.lm_head.weight.float().T, dim=-1)
+    assert_close(coarse.next_log_probabilities([[0, 5, 9]])[0], expected, **ROUNDING)
+    (found,) = coarse.log_probabilities(coarse.prefix([0, 5, 9]), [[7]])
+    assert found[0] == pytest.approx(float(expected[7]), abs=0.02)  # a cache rounds states in another order
+    assert {p.dtype for p in coarse._model.model.parameters()} == {torch.bfloat16}
+
+
+def test_a_head_that_shares_the_embeddings_leaves_them_as_they_are(tiny_model, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tied = AutoModelForCausalLM.from_pretrained(tiny_model)
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    tied.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    model = TextModel(tmp_path, dtype=torch.bfloat16)
+    assert model._model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert model._model.get_output_embeddings().weight.dtype == torch.float32
+    plain = TextModel(tmp_path, dtype=torch.float32)
+    one, other = (m.next_log_probabilities([[0, 5]]) for m in (model, plain))
+    assert_close(one, other, rtol=0.1, atol=0.1)  # 8 bits, 3 layers
+
+
 def test_weights_are_frozen_and_read_only_when_needed(tiny_model, monkeypatch):
     import transformers
 

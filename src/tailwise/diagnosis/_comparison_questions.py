@@ -17,7 +17,7 @@ __all__ = ["CHAT_QUESTIONS", "QUESTIONS", "Answers", "Question", "ask"]
 Floats = NDArray[np.float64]
 _CHUNK = 100  # pairs per cached file, both orders; a run that is stopped goes on at the next
 _MAX_TOKENS = 64  # of a title
-_RECIPE = "pairwise/1"  # raise when what is stored changes
+_RECIPE = "pairwise/2"  # raise when what is stored changes
 _PLACES = re.compile(r"(\{kind\}|\{first\}|\{second\})")
 
 
@@ -28,9 +28,8 @@ class Question:
     Attributes:
         name: Of the way.
         text: With ``{kind}``, ``{first}`` and ``{second}``; ends where the answer begins.
-        answers: Texts for "the first" and "the second"; only the first token of each is looked
-            at, so they must differ there. With a space before them where the text ends
-            without one.
+        answers: Texts for "the first" and "the second", with a space before them where the text
+            ends without one. What is looked at is the first token in which they differ.
         is_chat: Whether the text is put to the model as a user's message.
     """
 
@@ -43,8 +42,8 @@ class Question:
 QUESTIONS = (
     Question(
         "letters",
-        "Which {kind} is better known?\nA: {first}\nB: {second}\nAnswer:",
-        (" A", " B"),
+        "Which {kind} is better known?\n(a) {first}\n(b) {second}\nAnswer: (",
+        ("a", "b"),
     ),
     Question(
         "yes-no",
@@ -108,16 +107,10 @@ def ask(
         progress: Called with the number of pairs that were answered since the last call.
 
     Raises:
-        ConfigError: the answers of the question begin with the same token, or it is a chat and
-            the model has no chat template.
+        ConfigError: the model's tokenizer cannot tell the answers of the question apart, or it is a
+            chat and the model has no chat template.
     """
-    answers = [model.tokenize(answer)[0] for answer in question.answers]
-    if answers[0] == answers[1]:
-        raise ConfigError(
-            f"answers of the question {question.name!r} must begin with different tokens; got "
-            f"{question.answers}, which both begin with {model.detokenize(answers[:1])!r}.\n"
-            "  Word them so that their first tokens differ."
-        )
+    begun, answers = _answer_tokens(question, model)
     cache = PriorCache(
         model.fingerprint,
         _RECIPE,
@@ -139,7 +132,7 @@ def ask(
 
         def compute(texts: list[tuple[str, str]] = texts) -> tuple[Arrays, int]:
             ordered = [pair for first, second in texts for pair in ((first, second), (second, first))]
-            prompts = [_prompt(question, *pair, kind, model) for pair in ordered]
+            prompts = [[*_prompt(question, *pair, kind, model), *begun] for pair in ordered]
             values, n_tokens = _next(prompts, answers, model)
             return {"log_probabilities": values}, n_tokens
 
@@ -150,6 +143,18 @@ def ask(
             progress(len(texts))
     values = np.concatenate(found)
     return Answers(question, values[..., 0] - values[..., 1], np.exp(values).sum(axis=-1)), cost
+
+
+def _answer_tokens(question: Question, model: TextModel) -> tuple[list[int], list[int]]:
+    """Return the tokens that both answers begin with, a space say, and the first that differs."""
+    first, second = (model.tokenize(answer) for answer in question.answers)
+    for i, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return first[:i], [one, other]
+    raise ConfigError(
+        f"answers of the question {question.name!r} must differ in a token; got {question.answers}, which "
+        f"the tokenizer of {model.folder.name} turns into {first} and {second}.\n  Word them differently."
+    )
 
 
 def _cut(title: str, model: TextModel) -> str:

@@ -131,7 +131,7 @@ def measure_prior(
 
     Raises:
         ValueError: lengths differ, a count is negative, an estimator is unknown, title likelihood
-            is not among them, or two estimates have one name.
+            is not among them, two estimates have one name, or no title has a text.
 
     Example (``smollm2`` is a folder)::
 
@@ -140,6 +140,11 @@ def measure_prior(
     """
     n = _checked_counts(counts, len(titles))
     _check(estimators, others, len(titles))
+    if not any(title.strip() for title in titles):
+        raise ValueError(
+            f"titles must hold one that is not empty; got {len(titles):,} empty ones.\n"
+            "  The model is asked about titles: without any it knows nothing."
+        )
     model = TextModel(Path(model_folder), device=device)
     likelihood = title_likelihood(
         titles, model, kind=kind, length_adjusted=length_adjusted, progress=progress
@@ -153,11 +158,6 @@ def measure_prior(
     estimates = (*own, *others)
     columns = likelihood.estimate.columns
     unknown = ~np.isfinite(columns[:, 0])
-    if unknown.all():
-        raise ValueError(
-            f"titles must hold one that is not empty; got {len(titles):,} empty ones.\n"
-            "  The model is asked about titles: without any it knows nothing."
-        )
     return PriorDiagnosis(
         kind=kind,
         fingerprint=model.fingerprint,
@@ -180,8 +180,12 @@ def _checked_counts(counts: ArrayLike, n_items: int) -> NDArray[np.int64]:
             f"counts must be one per title, {n_items:,}; got shape {n.shape}.\n"
             "  popularity(train, n_items) counts every item of the catalogue."
         )
+    if not np.issubdtype(n.dtype, np.integer):
+        raise ValueError(f"counts must be whole numbers; got {n.dtype}.\n  Count training rows.")
     if n_items and n.min() < 0:
-        raise ValueError(f"counts must be >= 0; got {n.min()} for item {int(n.argmin())}.\n  Count rows.")
+        raise ValueError(
+            f"counts must be >= 0; got {n.min()} for item {int(n.argmin())}.\n  Count training rows."
+        )
     return n.astype(np.int64)
 
 

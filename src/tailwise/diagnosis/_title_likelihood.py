@@ -28,7 +28,7 @@ CONTENTLESS = "Text:"  # tells nothing about the kind of what follows
 
 _CHUNK = 256  # titles under one prompt per cached file; a run that is stopped goes on at the next
 _MAX_TOKENS = 64  # of a title; the rest is cut off
-_RECIPE = "title-likelihood/1"  # raise when what is stored changes
+_RECIPE = "title-likelihood/2"  # raise when what is stored changes
 
 
 @dataclass(frozen=True, eq=False)

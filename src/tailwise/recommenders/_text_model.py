@@ -45,7 +45,8 @@ class TextModel:
         folder: From :func:`resolve_language_model`.
         device: Where to run; the CPU by default.
         dtype: Of the weights. None: bfloat16 where the processor is fast at it
-            (:func:`choose_dtype`). Softmaxes are float32 always.
+            (:func:`choose_dtype`). The head and softmaxes are float32 always: bfloat16 rounds
+            logits near 20 to steps of 0.1, which is more than many differences in question.
         depth: Keep the first ``depth`` layers; None keeps all.
 
     Raises:
@@ -98,6 +99,7 @@ class TextModel:
 
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(self.folder, config=self._config, dtype=self.dtype)
+        _use_float32_head(model)
         return model.requires_grad_(False).to(self.device).eval()
 
     def tokenize(self, text: str) -> list[int]:
@@ -303,6 +305,14 @@ class Decoding:
         logits = self._model._logits(torch.tensor(tokens)[:, None], self._cache, keep=1)
         self.log_probabilities = torch.log_softmax(logits[:, -1].float(), dim=-1).cpu()
         return self.log_probabilities
+
+
+def _use_float32_head(model: Any) -> None:
+    """Give the head weights of its own in float32; the embeddings, often shared with it, stay."""
+    head = model.get_output_embeddings()
+    for name, parameter in list(head.named_parameters(recurse=False)):
+        setattr(head, name, torch.nn.Parameter(parameter.detach().float()))
+    head.register_forward_pre_hook(lambda _, states: (states[0].float(),))
 
 
 def _expanded(cache: Any, n_rows: int) -> Any:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 from scipy.stats import rankdata
 
-from tailwise.errors import DataError
-from tailwise.segments import COLD, Segments
+from tailwise.segments import COLD, ColumnValues, Segments, column_values
 
 __all__ = ["ColumnTail", "segments_by_column"]
 
@@ -113,29 +112,16 @@ def segments_by_column(
         >>> found.table.select("value", "n_items", "tail_share", "tail_ratio").rows()
         [('A', 2, 0.0, 0.0), ('B', 2, 0.5, 2.0), ('missing', 1, 1.0, 2.0)]
     """
-    series = values if isinstance(values, pl.Series) else pl.Series(column or "column", values)
-    name = column or series.name or "column"
-    texts = _texts(series, segments.n_items, name)
-    for argument, given in (("min_items", min_items), ("max_values", max_values)):
-        if given < 1 or given != int(given):
-            raise ValueError(
-                f"{argument} must be a whole number >= 1; got {given!r}.\n"
-                "  It bounds which values have a row of their own; the others are pooled."
-            )
-    if separator == "":
-        raise ValueError("separator must not be empty; got ''.\n  None takes the text as one value.")
-    items = pl.DataFrame(
-        {
-            "value": texts,
-            "label": segments.labels.astype(np.int64),
-            "count": segments.counts,
-            "rank": rankdata(-segments.counts),
-        }
-    ).with_row_index("item")
-    if separator is not None:
-        items = _split(items, separator)
-    pooled = _pool(items, int(min_items), int(max_values))
-    table = _summarise(pooled, segments)
+    name = column or (values.name if isinstance(values, pl.Series) else "") or "column"
+    found = column_values(
+        values,
+        segments.n_items,
+        column=name,
+        separator=separator,
+        min_items=min_items,
+        max_values=max_values,
+    )
+    table = _summarise(found, segments)
     level = 1 - 0.05 / table.height if simultaneous else 0.95
     table = _with_ratios(table, segments, level)
     described = segments.as_dict()
@@ -150,86 +136,31 @@ def segments_by_column(
     )
 
 
-def _texts(series: pl.Series, n_items: int, name: str) -> pl.Series:
-    """Values as texts, null where there is none."""
-    if len(series) != n_items:
-        raise ValueError(
-            f"values must have one entry per item, {n_items:,}; got {len(series):,} in column {name!r}.\n"
-            "  Pass the catalogue's column, in the order of item_index."
-        )
-    if not (series.dtype in (pl.String, pl.Categorical, pl.Boolean, pl.Null) or series.dtype.is_integer()):
-        raise ValueError(
-            f"values must be texts, whole numbers or booleans; got {series.dtype} in column {name!r}.\n"
-            "  Cut amounts such as prices into classes first, for example with Series.qcut()."
-        )
-    texts = series.cast(pl.String).str.strip_chars()
-    texts = texts.to_frame("value").select(pl.when(pl.col("value") != "").then("value"))["value"]
-    if texts.null_count() == len(texts):
-        raise DataError(
-            f"column {name!r} must have a value for some item; got {n_items:,} missing ones.\n"
-            "  Load the catalogue with that column, or leave it out."
-        )
-    return texts
-
-
-def _split(items: pl.DataFrame, separator: str) -> pl.DataFrame:
-    """Give each of an item's values a row; one null where nothing stands between separators."""
-    parts = items.select("item", pl.col("value").str.split(separator)).explode("value", empty_as_null=True)
-    parts = parts.with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique()
-    return items.drop("value").join(parts, on="item", how="left", maintain_order="left")
-
-
-def _pool(items: pl.DataFrame, min_items: int, max_values: int) -> pl.DataFrame:
-    """Give each item its row: kind and value, with small values together."""
-    sizes = (
-        items.filter(pl.col("value").is_not_null())
-        .group_by("value")
-        .len("size")
-        .sort(["size", "value"], descending=[True, False])
-        .with_row_index("place")
-        .with_columns(own=(pl.col("size") >= min_items) & (pl.col("place") < max_values))
-    )
-    kind = (
-        pl.when(pl.col("value").is_null())
-        .then(pl.lit("missing"))
-        .when(pl.col("own"))
-        .then(pl.lit("value"))
-        .otherwise(pl.lit("other"))
-    )
-    labelled = items.join(sizes.select("value", "own"), on="value", how="left").with_columns(
-        kind.alias("kind")
-    )
-    shown = pl.when(pl.col("kind") == "value").then("value").otherwise("kind")
-    return labelled.with_columns(original=pl.col("value"), value=shown)
-
-
-def _summarise(items: pl.DataFrame, segments: Segments) -> pl.DataFrame:
+def _summarise(found: ColumnValues, segments: Segments) -> pl.DataFrame:
     """One row per value: sizes, shares of the catalogue, shares of each segment."""
     total = max(int(segments.counts.sum()), 1)  # a window without interactions has shares of 0
-    order = pl.col("kind").replace_strict({"value": 0, "other": 1, "missing": 2}, return_dtype=pl.Int8)
     last = len(segments.names) - 1
-    n_values = items.group_by("value", "kind").agg(
-        pl.col("original").drop_nulls().n_unique().cast(pl.Int64).alias("n_values")
+    pairs = pl.DataFrame(
+        {
+            "row": found.rows,
+            "label": segments.labels[found.items].astype(np.int64),
+            "count": segments.counts[found.items],
+            "rank": rankdata(-segments.counts)[found.items],
+        }
     )
-    # An item of two pooled values is one item of "other".
-    sizes = (
-        items.unique(["value", "kind", "item"])
-        .group_by("value", "kind")
-        .agg(
-            pl.len().cast(pl.Int64).alias("n_items"),
-            pl.col("count").sum().alias("n_interactions"),
-            (pl.len() / segments.n_items).alias("item_share"),
-            (pl.col("count").sum() / total).alias("interaction_share"),
-            pl.col("rank").mean().alias("mean_popularity_rank"),
-            *((pl.col("label") == i).mean().alias(f"{name}_share") for i, name in enumerate(segments.names)),
-            *(
-                (pl.col("label") == label).sum().cast(pl.Int64).alias(f"_n_{name}")
-                for name, label in (("head", 0), ("tail", last - 1), ("cold", last))
-            ),
-        )
+    sizes = pairs.group_by("row").agg(
+        pl.col("count").sum().alias("n_interactions"),
+        (pl.len() / segments.n_items).alias("item_share"),
+        (pl.col("count").sum() / total).alias("interaction_share"),
+        pl.col("rank").mean().alias("mean_popularity_rank"),
+        *((pl.col("label") == i).mean().alias(f"{name}_share") for i, name in enumerate(segments.names)),
+        *(
+            (pl.col("label") == label).sum().cast(pl.Int64).alias(f"_n_{name}")
+            for name, label in (("head", 0), ("tail", last - 1), ("cold", last))
+        ),
     )
-    by_size = [order, pl.col("n_items"), pl.col("value")]
-    return n_values.join(sizes, on=["value", "kind"]).sort(by_size, descending=[False, True, False])
+    table = found.table.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    return table.join(sizes, on="row", how="left", maintain_order="left").drop("row")
 
 
 def _with_ratios(table: pl.DataFrame, segments: Segments, level: float) -> pl.DataFrame:

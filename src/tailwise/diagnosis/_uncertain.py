@@ -1,38 +1,22 @@
 """A number with its 95 % interval."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from tailwise.evaluation import WithInterval
 
 __all__ = ["Uncertain", "Z", "shaped_interval"]
 
 Z = 1.959963984540054  # of 95 %, two-sided
 
 
-@dataclass(frozen=True)
-class Uncertain:
-    """A number with its 95 % interval.
-
-    Attributes:
-        value: None where it is not defined.
-        low: Lower end; None where there is no interval.
-        high: Upper end; None likewise.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+class Uncertain(WithInterval):
+    """A number with its 95 % interval; None where one of them is not known."""
 
     @classmethod
     def normal(cls, value: float, error: float) -> "Uncertain":
         """Return value ± 1.96 standard errors."""
         return cls(value, value - Z * error, value + Z * error)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def shaped_interval(value: float, error: float, resampled: NDArray[np.float64]) -> Uncertain:

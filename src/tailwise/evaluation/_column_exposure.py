@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tailwise.errors import DataError
-from tailwise.evaluation._column_values import ColumnValues, column_values
 from tailwise.evaluation._evaluate import check_inputs
 from tailwise.evaluation._exposure import check_list_length
 from tailwise.evaluation._rankings import Rankings
 from tailwise.evaluation._user_sums import UserSums, bootstrap, mean_over_seeds, ratios
 from tailwise.evaluation._with_interval import WithInterval
 from tailwise.schema import ITEM_INDEX, USER_INDEX
-from tailwise.segments import Segments
+from tailwise.segments import ColumnValues, Segments, column_values
 
 __all__ = ["ColumnExposure", "exposure_by_column"]
 

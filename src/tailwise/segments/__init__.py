@@ -8,6 +8,7 @@ interactions are (:class:`Concentration`). A runnable line::
     'head'
 """
 
+from tailwise.segments._column_values import ColumnValues, column_values
 from tailwise.segments._concentration import Concentration, concentration, gini
 from tailwise.segments._deciles import COLD_DECILE, popularity_deciles
 from tailwise.segments._popularity import PopularityWindow, popularity
@@ -19,9 +20,11 @@ __all__ = [
     "COLD_DECILE",
     "OVERALL",
     "RULES",
+    "ColumnValues",
     "Concentration",
     "PopularityWindow",
     "Segments",
+    "column_values",
     "concentration",
     "gini",
     "popularity",

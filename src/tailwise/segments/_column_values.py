@@ -39,7 +39,17 @@ def column_values(
     min_items: int,
     max_values: int,
 ) -> ColumnValues:
-    """Read a catalogue column; the rules are those of ``diagnosis.segments_by_column``.
+    """Read a catalogue column as every table by brand, category or seller does.
+
+    Args:
+        values: ``[n_items]`` texts, whole numbers or booleans in the order of ``item_index``;
+            null, empty or blank = missing.
+        n_items: Size of the catalogue.
+        column: Name for messages.
+        separator: An item has several values, separated so (``"Action|Drama"``), and is in the row of
+            each. None: the text is one value.
+        min_items: Pool values with fewer items, >= 1.
+        max_values: Pool all but so many of the largest values, >= 1.
 
     Raises:
         ValueError: there is not one value per item, they are floats, or a limit is out of range.

@@ -199,6 +199,23 @@ def test_given_lists_alone_make_a_page_with_their_checks() -> None:
     assert "trained once" not in found
 
 
+def test_a_reference_alone_has_its_neglected_items_and_beside_others_has_not(page: str) -> None:
+    alone = render_audit(make_audit(subjects=("most-popular",), sharpness=None, shuffled=False))
+    assert "Most popular, lists of 10" in section(alone, "The most neglected items")
+    assert "Most popular" not in section(page, "The most neglected items")
+
+
+def test_tiles_fill_their_last_row_whatever_their_number(page: str) -> None:
+    desk, phone = page.split("max-width: 820px", 1)
+    for rule in (
+        ".tile:last-child:nth-child(3n + 2) { grid-column: span 2 }",
+        ".tile:last-child:nth-child(3n + 1) { grid-column: span 3 }",
+    ):
+        assert rule in desk
+    assert ".tile:last-child:nth-child(odd) { grid-column: span 2 }" in phone
+    assert ".tile:last-child:nth-child(even) { grid-column: auto }" in phone
+
+
 def test_a_null_attribution_and_empty_parts_leave_no_hole() -> None:
     content = make_audit(
         subjects=("adamw",),

@@ -8,17 +8,17 @@ from tailwise.errors import DataError
 
 
 def table(seed: int, n_users: int = 12, n_groups: int = 3) -> GroupTargets:
-    """Users of several rows of several targets; the last group is rare; some targets have no group."""
+    """Users of several rows of several targets; some targets have no group."""
     rng = np.random.default_rng(seed)
     users, rows, groups = [], [], []
     row = 0
     for user in range(n_users):
         for _ in range(int(rng.integers(1, 4))):
-            for _ in range(int(rng.integers(2, 9))):
+            for _ in range(int(rng.integers(4, 12))):
                 users.append(user)
                 rows.append(row)
                 groups.append(int(rng.choice([-1, *range(n_groups)])))
-            groups[-2:] = [n_groups - 1, 0]
+            groups[-n_groups:] = range(n_groups)  # every user has a target of every group
             row += 1
     return GroupTargets(tuple("abcdef"[:n_groups]), groups, users, rows)
 

@@ -267,7 +267,7 @@ def test_a_target_of_no_group_is_never_evaluated():
 
 
 def test_dropout_left_on_is_noticed():
-    point = torch.nn.Parameter(torch.ones(50))
+    point = torch.nn.Parameter(torch.linspace(1, 2, 50).square())  # no two masks give the same sum
     targets = GroupTargets(("a",), [0] * 8, list(range(8)))
     with pytest.raises(
         ValueError, match=r"losses must be the same when evaluated twice; got (?s:.*)eval\(\)"

@@ -15,6 +15,7 @@ from tailwise.segments import Segments
 
 __all__ = ["measure_model_sharpness"]
 
+_N_SPLITS = 2  # three, the function's default, take two minutes a model of four layers on one core
 Progress = Callable[[str, int, int], None]
 
 
@@ -54,7 +55,12 @@ def measure_model_sharpness(
                 stage = f"{subject.name}, seed {training_seed}"
                 measured[subject.name].append(
                     recommender_sharpness(
-                        recommender, histories, segments, seed=seed, progress=_of_stage(progress, stage)
+                        recommender,
+                        histories,
+                        segments,
+                        n_repeats=_N_SPLITS,
+                        seed=seed,
+                        progress=_of_stage(progress, stage),
                     )
                 )
                 if hessian:
@@ -78,7 +84,9 @@ def measure_model_sharpness(
             {
                 "variant": subject.name,
                 "baseline": baseline,
-                **compare_sharpness(measured[baseline], measured[subject.name]).as_dict(),
+                **compare_sharpness(
+                    measured[baseline], measured[subject.name], treatment_name=subject.label
+                ).as_dict(),
             }
             for subject in subjects
             if baseline is not None and subject.role == "treatment"

@@ -301,11 +301,24 @@ def test_each_user_is_asked_once_and_a_larger_sample_begins_alike(tiny_model, mo
     assert asked == [*all_users[:3], *all_users[5:8]]
 
 
+def test_every_user_has_lots_of_their_own(tiny_model, monkeypatch):
+    seeds = []
+
+    def remember(*arguments, **settings):
+        seeds.extend(tuple(seed) for seed in settings["seeds"])
+        return spread_draws(*arguments, **settings)
+
+    monkeypatch.setattr(_output_draws, "spread_draws", remember)
+    measure(tiny_model, n_users=10, seed=3)
+    assert sorted(seeds) == [(3, user, 0) for user in range(10)]
+
+
 def test_where_users_are_fewer_than_prompts_they_are_asked_again(tiny_model):
     prompts = (*PROMPTS, RecommendationPrompt("third", "{titles} then", "{title}", ", "))
     found = measure(tiny_model, prompts=prompts, n_users=2)
     assert (found.n_users, found.n_questions, found.n_draws) == (2, 3, 12)
     assert_allclose(found.expected_draws.sum(axis=0), [4, 4, 4])
+    assert_allclose(measure(tiny_model, prompts=prompts, n_users=9).expected_draws.sum(axis=0), [12, 12, 12])
     found = measure(tiny_model, prompts=prompts, histories=[[0, 2]], n_users=2)
     assert (found.n_users, found.n_questions) == (1, 3)
 
@@ -399,6 +412,7 @@ def test_a_second_call_loads_no_model(tiny_model, monkeypatch):
     "change",
     [
         {"titles": ["read", *TITLES[1:]]},
+        {"titles": [*TITLES[:-1], "never shown"], "histories": HISTORIES[:3]},
         {"samples_per_user": 5},
         {"seed": 1},
         {"kind": "film"},
@@ -408,7 +422,7 @@ def test_a_second_call_loads_no_model(tiny_model, monkeypatch):
     ],
 )
 def test_whatever_changes_the_draws_is_not_taken_from_the_cache(tiny_model, change):
-    line = {"prompts": PROMPTS[:1]}
+    line = {"prompts": PROMPTS[:1]} | {name: change[name] for name in ("histories",) if name in change}
     measure(tiny_model, **line)
     assert measure(tiny_model, **(line | change)).estimate.cost.n_computed > 0
 

@@ -71,7 +71,6 @@ class OutputDraws:
                 "dtype": str(self._model.dtype),
                 "depth": self._model.depth,
                 "titles": hashlib.sha256(json.dumps(self._tokens).encode()).hexdigest(),
-                "mark": self._mark,
                 "draws_per_user": self._n_draws,
                 "seed": self._seed,
             },

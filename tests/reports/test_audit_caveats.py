@@ -71,6 +71,17 @@ def test_uncorrected_shares_are_said_to_be_with_the_reason() -> None:
     assert "corrected" not in plain(attribution_caveats(audit()))
 
 
+def test_intervals_that_rest_on_too_few_items_or_users_are_called_rough() -> None:
+    found = make_attribution() | {"is_calibrated": False, "effective_items": 41.3, "effective_users": 25.0}
+    said = plain(attribution_caveats(audit(attribution=found)))
+    assert (
+        "worth those of only 41 items and 25 users of equal weight: take the intervals of the shares" in said
+    )
+    assert "rough" not in plain(attribution_caveats(audit(attribution=found | {"is_calibrated": True})))
+    earlier = {key: value for key, value in found.items() if key != "is_calibrated"}
+    assert "rough" not in plain(attribution_caveats(audit(attribution=earlier)))
+
+
 def test_a_prior_that_survives_new_titles_is_a_caveat() -> None:
     content = make_audit(shuffled=False)
     assert shuffle_caveats(Audit(content)) == []

@@ -37,7 +37,7 @@ def n_marks(chart: Chart | None) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({}, (6, 0)), ({"p_prior": 0.2}, (5, 1)), ({"p_prior": 0.2, "p_data": 0.2, "both": (0.1, 0.2)}, (3, 3))],
+    [({}, (6, 0)), ({"p_prior": 0.2}, (4, 2)), ({"p_prior": 0.2, "p_data": 0.2, "both": (0.1, 0.2)}, (1, 5))],
 )
 def test_shares_that_are_not_told_from_nothing_are_hollow(
     options: dict[str, Any], expected: tuple[int, int]

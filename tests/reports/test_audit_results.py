@@ -135,6 +135,19 @@ def test_a_value_that_is_never_shown_must_have_been_expected_often_enough(
     assert bool(clear_ratios(column)[0]) is is_told
 
 
+def test_a_value_is_judged_by_the_half_of_its_interval_that_faces_one() -> None:
+    column = make_column("brand", {"A": (0.03, 0.03), "B": (1.0, 0.1), "C": (1.5, 0.1)})
+    a, _, c = column["values"]
+    assert a["exposure_ratio_low"] == 0.0, "few places: the lower end of the interval is cut off"
+    assert [row["value"] for row in clear_ratios(column)[0]] == ["A"]
+    a["exposure_ratio_high"] = 1.1
+    assert clear_ratios(column)[0] == []
+    c["exposure_ratio_high"] = 9.0
+    assert [row["value"] for row in clear_ratios(column)[1]] == ["C"]
+    c["exposure_ratio_low"] = None
+    assert clear_ratios(column) == ([], [])
+
+
 def test_pooled_and_missing_values_are_nobody_to_name() -> None:
     column = make_column("brand", {"other": (0.1, 0.02)})
     column["values"][0]["kind"] = "other"

@@ -33,6 +33,10 @@ def plain(*texts: str) -> str:
     return " ".join(texts).replace("\u202f", " ")
 
 
+def subject(neglected: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+    return {"neglected": neglected, "attribution": make_attribution(**options)}
+
+
 # Heat
 
 
@@ -105,7 +109,9 @@ def test_a_cell_of_one_target_has_no_interval_and_no_plural() -> None:
 
 
 def test_a_grid_where_nothing_was_found_is_pale_and_not_a_division_by_zero() -> None:
-    assert {cell.heat for _, row in grid_table(make_grid(2, scale=0.0)).rows for cell in row} == {0.0, None}
+    cells = [cell for _, row in grid_table(make_grid(2, scale=0.0)).rows for cell in row]
+    assert {cell.heat for cell in cells} == {0.0, None}
+    assert (cells[0].value, cells[0].interval, cells[0].detail) == ("0", "", "none of 900 targets found")
 
 
 def test_every_pair_of_estimates_stands_once_in_the_table_and_all_meet_the_log() -> None:
@@ -234,7 +240,7 @@ def test_items_without_effects_have_no_bars() -> None:
 def test_a_side_of_the_median_is_told_of_twenty_items_or_more(
     percentile: float, n: int, said: list[str]
 ) -> None:
-    assert neglect_notes(make_neglected(n, percentile=percentile)) == said
+    assert neglect_notes(subject(make_neglected(n, percentile=percentile))) == said
 
 
 @pytest.mark.parametrize(("n_less", "end"), [(20, ", about as many as chance would give."), (21, " item.")])
@@ -243,8 +249,24 @@ def test_a_split_is_told_from_chance_by_the_spread_of_a_fair_coin(n_less: int, e
     rows = make_neglected(30)
     for i, row in enumerate(rows):
         row["prior_percentile"] = 0.3 if i < n_less else 0.7
-    assert f"knows {n_less} less well" in neglect_notes(rows)[0]
-    assert neglect_notes(rows)[0].endswith(end)
+    assert f"knows {n_less} less well" in neglect_notes(subject(rows))[0]
+    assert neglect_notes(subject(rows))[0].endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, None),
+        ({"p_prior": 0.87}, "not shown to add anything: the prior’s (p = 0.87)."),
+        ({"p_prior": 0.87, "p_data": 0.2}, "the log’s (p = 0.20) and the prior’s (p = 0.87)."),
+    ],
+)
+def test_bars_of_a_side_that_is_not_shown_to_matter_are_called_chance(
+    options: dict[str, Any], said: str | None
+) -> None:
+    found = neglect_notes(subject(make_neglected(3), **options))
+    assert found == [] if said is None else found[0].endswith(said)
+    assert neglect_notes(subject(make_neglected(3, effects=False), **options)) == []
 
 
 def test_a_value_is_told_with_the_tail_share_of_its_items() -> None:
@@ -289,6 +311,13 @@ def test_a_rival_that_fits_worse_is_not_called_better() -> None:
     for rival in side["power_law"]["rivals"]:
         rival.update(p=0.01, statistic=3.0)
     assert "farther from it than chance explains" in plain(*power_law_sentences(side))
+
+
+def test_two_rivals_that_fit_better_are_both_named() -> None:
+    side = make_data_side()
+    for rival in side["power_law"]["rivals"]:
+        rival.update(p=0.01, statistic=-3.0)
+    assert plain(*power_law_sentences(side)).endswith("a lognormal and an exponential curve fit them better.")
 
 
 def test_a_rival_that_cannot_be_ruled_out_is_named() -> None:

@@ -324,17 +324,19 @@ def test_a_long_title_is_cut_within_a_sentence_and_its_line_breaks_go() -> None:
 
 def test_the_extreme_values_of_a_column_are_named_if_they_are_clear() -> None:
     assert plain(*column_sentences(audit())) == (
-        "By category, “Documentary” gets least for what is chosen of it (0.20 times as many places) and “War”"
-        " gets most for what is chosen of it (1.9 times as many places)."
+        "By category, “Documentary” gets least for what is chosen of it (20 % of its due) and “War”"
+        " gets most for what is chosen of it (1.9 times its due)."
     )
     only_more = audit(ratios={"War": (1.9, 0.2), "Drama": (1.0, 0.2)})
     assert plain(*column_sentences(only_more)) == (
-        "By category, “War” gets most for what is chosen of it (1.9 times as many places)."
+        "By category, “War” gets most for what is chosen of it (1.9 times its due)."
     )
     assert column_sentences(audit(ratios={"War": (1.1, 0.2), "Drama": (0.9, 0.2)})) == []
 
 
-@pytest.mark.parametrize(("ratio", "said"), [(0.0, "(no places)"), (0.004, "(hardly any places)")])
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(0.0, "(nothing of its due)"), (0.0004, "(under 0.1 % of its due)")]
+)
 def test_a_value_that_is_hardly_shown_is_not_called_zero_times(ratio: float, said: str) -> None:
     found = audit(ratios={"War": (1.0, 0.2), "Documentary": (ratio, ratio / 2)})
     assert f"“Documentary” gets least for what is chosen of it {said}" in plain(*column_sentences(found))

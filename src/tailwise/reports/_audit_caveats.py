@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tailwise.reports._audit_results import ALPHA, PRIOR, Audit
-from tailwise.reports._numbers import count, number, percent
+from tailwise.reports._numbers import amount, count, number, percent
 from tailwise.reports._words import tied_caveats
 
 __all__ = [
@@ -49,8 +49,8 @@ def target_caveats(audit: Audit) -> list[str]:
     n_targets = main["attribution"]["n_targets"]
     if n_targets < _FEW_TARGETS:
         found.append(
-            f"Only {count(n_targets)} held-out interactions tell who is found; with fewer than"
-            f" {count(_FEW_TARGETS)}, differences between items are mostly chance. Hold out more."
+            f"Only {count(n_targets)} held-out interactions tell who is found, so much that is true cannot be"
+            " told from chance. Hold out more."
         )
     grid = audit.grid(main, 2)
     thin = [cell for cell in grid["cells"] if cell["n_targets"] < _FEW_IN_CELL] if grid else []
@@ -71,6 +71,12 @@ def attribution_caveats(audit: Audit) -> list[str]:
         "Shares go with a side and are not shown to be caused by it: whatever makes an item both liked and"
         " easy to find, such as its quality or its age, is booked to the log."
     ]
+    if not found.get("is_calibrated", True):  # not in files of earlier versions
+        texts.append(
+            f"The held-out interactions are worth those of only {amount(found['effective_items'])} items and"
+            f" {amount(found['effective_users'])} users of equal weight: take the intervals of the shares as"
+            " rough."
+        )
     if found["corrected"] is None:
         texts.append(
             "The shares are not corrected for errors in measuring the prior, because"

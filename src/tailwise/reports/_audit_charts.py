@@ -43,10 +43,10 @@ def attribution_chart(audit: Audit, looks: Looks) -> Chart | None:
     for subject in subjects:
         found = subject["attribution"]
         shares = found["corrected"] or found["uncorrected"]
-        p_values = {"data": found["p_data"], "prior": found["p_prior"]}
         for name, row in _SHARES.items():
-            share = estimate(shares[name])
-            is_told = p_values[name] <= ALPHA if name in p_values else versus(share, 0.0) != "unclear"
+            share, side = estimate(shares[name]), name.removesuffix("_alone")
+            tested = side in ("data", "prior")  # by permutation: intervals are too wide around zero
+            is_told = found[f"p_{side}"] <= ALPHA if tested else versus(share, 0.0) != "unclear"
             marks += _mark(subject["name"], row, share, looks[subject["name"]], is_solid=is_told)
     return dot_panels(
         {"": marks},

@@ -64,7 +64,7 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         exposure_rows=exposure_rows(found.subjects, found.segments, found.k),
         columns=_columns(found, looks),
         neglected=_neglected(found),
-        neglect_notes=_audit_sections.neglect_notes(found.main["neglected"]),
+        neglect_notes=_audit_sections.neglect_notes(found.main),
         power_law=_audit_sections.power_law_sentences(content["data_side"]),
         drift=_audit_sections.drift_sentence(content["data_side"]),
         sharpness=_measured_with(content["sharpness"]),

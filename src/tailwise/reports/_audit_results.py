@@ -166,7 +166,8 @@ def clear_ratios(column: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], li
 
     Of fifty values with 95 % intervals two or three miss 1 by chance, so each must be clear at
     0.05 over their number (Bonferroni): on the scale of logarithms, with the standard error that
-    the interval shows. A value that is never shown must have been expected often enough.
+    the half of the interval shows which faces 1. A value that is never shown must have been
+    expected often enough.
 
     Returns:
         Those below 1, the smallest first; those above 1, the largest first.
@@ -186,9 +187,11 @@ def _clear_side(row: Mapping[str, Any], column: Mapping[str, Any], line: float, 
     value, low, high = (row[f"exposure_ratio{end}"] for end in ("", "_low", "_high"))
     if value == 0:  # the chance of none, where as many are expected as the choices give
         return "below" if math.exp(-row["interaction_share"] * column["n_slots"]) < alpha / 2 else "unclear"
-    if low is None or high is None or not 0 < low < high:
+    # The half of the interval that faces 1 decides; the other may be cut off at 0.
+    facing = low if value > 1 else high
+    if facing is None or facing <= 0 or facing == value:
         return "unclear"
-    z = math.log(value) / (math.log(high / low) / (2 * Z))
+    z = math.log(value) / (abs(math.log(facing / value)) / Z)
     return "above" if z > line else "below" if z < -line else "unclear"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tailwise.reports._audit_results import POPULARITY, Audit, Z, estimate, versus
+from tailwise.reports._audit_results import ALPHA, POPULARITY, Audit, Z, estimate, versus
 from tailwise.reports._audit_words import in_percent
 from tailwise.reports._numbers import LEVEL, count, duration, number, percent, plain, signed
 from tailwise.reports._results import Estimate
@@ -191,6 +191,8 @@ def grid_table(grid: Mapping[str, Any]) -> HeatTable:
         targets = f"{count(n)} target{'' if n == 1 else 's'}"
         if found.value is None:
             return HeatCell("", "", "no targets" if not n else targets, None)
+        if found.value == 0:
+            return HeatCell("0", "", f"none of {targets} found", 0.0)
         return HeatCell(
             number(found.value), _between(found, number), targets, found.value / largest if largest else 0.0
         )
@@ -281,8 +283,26 @@ def _effect(value: float | None, largest: float) -> Effect:
     )
 
 
-def neglect_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whether it is the items little known to the language model that are neglected."""
+def neglect_notes(subject: Mapping[str, Any]) -> list[str]:
+    """Whether it is the items little known to the language model that are neglected; which bars to trust."""
+    return _known_notes(subject["neglected"]) + _effect_notes(subject)
+
+
+def _effect_notes(subject: Mapping[str, Any]) -> list[str]:
+    """Bars of a side that is not shown to matter are as likely chance."""
+    found = subject["attribution"]
+    if found is None or all(row["data_effect"] is None for row in subject["neglected"]):
+        return []
+    p_values = {"log": found["p_data"], "prior": found["p_prior"]}
+    untold = [f"the {side}’s (p = {number(p, 2)})" for side, p in p_values.items() if p > ALPHA]
+    if not untold:
+        return []
+    return [
+        f"Bars that could be chance, because that side is not shown to add anything: {' and '.join(untold)}."
+    ]
+
+
+def _known_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     clear = [row for row in rows if row["shown_ratio_high"] < 1]
     known = [row["prior_percentile"] for row in clear if row["prior_percentile"] is not None]
     if len(known) < _FEW_EXAMPLES:
@@ -346,8 +366,8 @@ def power_law_sentences(data_side: Mapping[str, Any]) -> list[str]:
     if law["support"] == "none":
         better = [r["name"] for r in law["rivals"] if r["p"] <= 0.1 and r["statistic"] < 0]
         if better:
-            names = " and an ".join(better)
-            return [f"The counts do not follow a power law {scope}: a {names} curve fits them better."]
+            curve = f"a {' and an '.join(better)} curve {'fits' if len(better) == 1 else 'fit'} them better"
+            return [f"The counts do not follow a power law {scope}: {curve}."]
         return [
             f"The counts do not follow a power law {scope}: they lie farther from it than chance explains."
         ]

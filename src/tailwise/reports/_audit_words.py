@@ -211,7 +211,7 @@ def column_sentences(audit: Audit) -> list[str]:
         less, more = clear_ratios(column)
         parts = [
             f"“{shorten(rows[0]['value'])}” gets {word} for what is chosen of it"
-            f" ({_times(rows[0]['exposure_ratio'])} places)"
+            f" ({_times(rows[0]['exposure_ratio'])} its due)"
             for rows, word in ((less, "least"), (more, "most"))
             if rows
         ]
@@ -306,9 +306,9 @@ def _given(share: Estimate) -> str:
 
 
 def _times(value: float) -> str:
-    if value < 0.005:
-        return "no" if value == 0 else "hardly any"
-    return f"{number(value, 1 if value >= 1 else 2)} times as many"
+    if value == 0:
+        return "nothing of"
+    return f"{in_percent(value)} of" if value < 1 else f"{number(value, 1)} times"
 
 
 def _listed(parts: Sequence[str]) -> str:

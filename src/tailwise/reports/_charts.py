@@ -139,7 +139,7 @@ def decile_chart(makers: Sequence[Mapping[str, Any]], k: int, looks: Mapping[str
             sort=order,
             scale=alt.Scale(domain=order, paddingInner=0.25, paddingOuter=0.15),
             title="Popularity decile of items (1 = most popular)",
-            axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap=False),
+            axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap=False, labelPadding=8),
         )
         y = alt.Y(
             "y:Q",

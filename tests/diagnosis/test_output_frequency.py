@@ -125,6 +125,12 @@ def test_thinning_keeps_the_sum_and_no_more_than_told(values, n_kept, lot):
     assert_allclose(left.sum(), mass.sum(), rtol=1e-9)
 
 
+def test_a_lot_that_rounds_to_one_keeps_the_last_mass_that_there_is():
+    kept, left = thin(np.array([1.0, 1.0, 1.0, 0.0]), 2, np.nextafter(1.0, 0.0))
+    assert kept.tolist() == [1, 2]
+    assert_allclose(left, [1.5, 1.5])
+
+
 @settings(max_examples=40, deadline=None)
 @given(masses, st.integers(1, 6))
 def test_thinning_is_right_on_average(values, n_kept):

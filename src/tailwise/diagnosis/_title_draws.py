@@ -108,10 +108,12 @@ def thin(mass: Floats, n_kept: int, lot: float) -> tuple[Ints, Floats]:
     places = n_kept - np.arange(n_kept)
     n_large = int(np.argmax(mass[order][:n_kept] * places <= rest[:n_kept]))
     small = np.sort(order[n_large:])
+    small = small[mass[small] > 0]
     threshold = rest[n_large] / places[n_large]
     upto = np.cumsum(mass[small] / threshold)
     upto *= places[n_large] / upto[-1]  # a whole number but for rounding
-    hit = small[np.searchsorted(upto, lot + np.arange(places[n_large]), side="right")]
+    found = np.searchsorted(upto, lot + np.arange(places[n_large]), side="right")
+    hit = small[np.minimum(found, small.size - 1)]  # a lot just below 1 may round to the end
     kept = np.concatenate([order[:n_large], hit])
     masses = np.concatenate([mass[order[:n_large]], np.full(hit.size, threshold)])
     ascending = np.argsort(kept)

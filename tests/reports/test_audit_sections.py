@@ -185,6 +185,12 @@ def test_tiles_of_missing_parts_are_left_out() -> None:
     assert tiles[0].detail == tiles[1].detail == ""
 
 
+def test_a_share_that_could_be_chance_says_so_on_its_tile() -> None:
+    tiles = audit_tiles(Audit(make_audit(attribution=make_attribution(p_prior=0.87))))
+    assert tiles[-1].detail == "the prior’s could be chance"
+    assert audit_tiles(Audit(make_audit()))[-1].detail == ""
+
+
 def test_uncorrected_shares_say_so_on_their_tile() -> None:
     tiles = audit_tiles(Audit(make_audit(attribution=make_attribution(corrected=False))))
     assert "not corrected" in tiles[-1].detail

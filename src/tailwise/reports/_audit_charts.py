@@ -52,7 +52,7 @@ def attribution_chart(audit: Audit, looks: Looks) -> Chart | None:
         {"": marks},
         rows=list(_SHARES.values()),
         series=[s["name"] for s in subjects],
-        x_title=lambda _: f"Share of the differences, with {LEVEL} interval",
+        x_title=lambda _: f"Share of the differences, {LEVEL} interval",
         title=f"What goes with the differences in accuracy between items, with {LEVEL} intervals",
         rule=0.0,
         percent=True,
@@ -130,7 +130,7 @@ def column_chart(audit: Audit, column: str, looks: Looks) -> Chart | None:
         {"": marks},
         rows=list(labels.values()),
         series=[s["name"] for s in shown],
-        x_title=lambda _: f"Places over choices, with {LEVEL} interval",
+        x_title=lambda _: f"Places over choices, {LEVEL} interval",
         title=f"Places in the lists over choices, by {column}",
         rule=1.0,
         label_room=150,
@@ -155,7 +155,6 @@ def drift_chart(audit: Audit) -> Chart | None:
             found += _mark("measured", row, Estimate(change[name], None, None), measured)
         return found
 
-    head = f"{drift['head_share']:.0%}"
     return dot_panels(
         {
             "Most popular items that stay": marks("jaccard"),
@@ -166,7 +165,7 @@ def drift_chart(audit: Audit) -> Chart | None:
         x_title=lambda panel: (
             "Items in both heads over items in either"
             if panel.startswith("Most")
-            else f"Share on the {head} most popular items of the time before"
+            else "Share on the head of the time before"
         ),
         title="Drift of the most popular items from one stretch of time to the next",
         percent=True,

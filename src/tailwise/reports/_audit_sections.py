@@ -174,7 +174,10 @@ def audit_tiles(audit: Audit) -> list[Tile]:
                 "Who is found: log / prior",
                 f"{percent(data.value, 0)} / {percent(prior.value, 0)}",
                 "shares of the differences between items",
-                "" if attribution["corrected"] else "not corrected for errors of the prior",
+                "; ".join(
+                    [f"the {side}’s could be chance" for side in _untold(attribution)]
+                    + ([] if attribution["corrected"] else ["not corrected for errors of the prior"])
+                ),
             )
         )
     return found
@@ -293,13 +296,18 @@ def _effect_notes(subject: Mapping[str, Any]) -> list[str]:
     found = subject["attribution"]
     if found is None or all(row["data_effect"] is None for row in subject["neglected"]):
         return []
-    p_values = {"log": found["p_data"], "prior": found["p_prior"]}
-    untold = [f"the {side}’s (p = {number(p, 2)})" for side, p in p_values.items() if p > ALPHA]
+    untold = [f"the {side}’s (p = {number(p, 2)})" for side, p in _untold(found).items()]
     if not untold:
         return []
     return [
         f"Bars that could be chance, because that side is not shown to add anything: {' and '.join(untold)}."
     ]
+
+
+def _untold(attribution: Mapping[str, Any]) -> dict[str, float]:
+    """Sides that are not shown to add anything, with their p values."""
+    p_values = {"log": attribution["p_data"], "prior": attribution["p_prior"]}
+    return {side: p for side, p in p_values.items() if p > ALPHA}
 
 
 def _known_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

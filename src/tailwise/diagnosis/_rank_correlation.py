@@ -40,7 +40,7 @@ def rank_correlation(
         ValueError: lengths differ.
 
     Example:
-        >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, float("nan")]).value
+        >>> round(rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, float("nan")]).value, 9)
         1.0
     """
     columns = [np.asarray(values, dtype=np.float64) for values in (first, second, *_some(given))]

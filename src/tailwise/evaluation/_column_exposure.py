@@ -124,6 +124,8 @@ def exposure_by_column(
             is not what the segments counted.
 
     Example:
+        >>> from tailwise.evaluation import rank_targets
+        >>> from tailwise.segments import segment_items
         >>> segments = segment_items(np.array([6, 2, 1, 1]), head_share=0.25)
         >>> r = rank_targets(lambda h: np.array([[4, 3, 2, 1]] * 2), [[], []], [0, 0, 0], [], n_items=4)
         >>> found = exposure_by_column(r, ["A", "B", "B", "A"], segments, k=2, column="brand", min_items=1)

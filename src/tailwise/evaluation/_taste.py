@@ -133,6 +133,8 @@ def taste_for_the_tail(
         DataError: no user has both a history and a slot, or seeds hold different cases.
 
     Example:
+        >>> from tailwise.evaluation import rank_targets
+        >>> from tailwise.segments import segment_items
         >>> segments = segment_items(np.array([9, 1, 1]), head_share=0.4)
         >>> training = pl.DataFrame({"user_index": [0, 0, 1, 1], "item_index": [0, 1, 0, 0]})
         >>> r = rank_targets(lambda h: np.array([[3, 2, 1]] * 2), [[], []], [0, 0, 0], [], n_items=3)

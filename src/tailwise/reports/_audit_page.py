@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tailwise.reports import _audit_charts, _audit_sections, _charts
+from tailwise.reports import _audit_charts, _audit_heat, _audit_log_words, _audit_sections, _charts
 from tailwise.reports._audit_file import check_audit
 from tailwise.reports._audit_results import Audit
 from tailwise.reports._audit_words import words_for_audit
@@ -59,21 +59,21 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         tasted=[s for s in found.subjects if s["taste"]],
         measured=[s for s in found.subjects if s["accuracy"]],
         checked=[s for s in found.subjects if s["checks"]],
-        agreement=_audit_sections.agreement_table(found),
-        prior_rows=_audit_sections.prior_rows(content["prior_side"]),
+        agreement=_audit_heat.agreement_table(found),
+        prior_rows=_audit_heat.prior_rows(content["prior_side"]),
         exposure_rows=exposure_rows(found.subjects, found.segments, found.k),
         columns=_columns(found, looks),
         neglected=_neglected(found),
         neglect_notes=_audit_sections.neglect_notes(found.main),
-        power_law=_audit_sections.power_law_sentences(content["data_side"]),
-        drift=_audit_sections.drift_sentence(content["data_side"]),
+        power_law=_audit_log_words.power_law_sentences(content["data_side"]),
+        drift=_audit_log_words.drift_sentence(content["data_side"]),
         sharpness=_measured_with(content["sharpness"]),
         hessian=_hessian(content["sharpness"]),
         settings=setting_rows([{"name": "", "settings": content["settings"]}]),
         seconds=_audit_sections.second_rows(found),
         nothing=Estimate(None, None, None),
         colors={"bar": BAR, "ink": INK, "muted": MUTED, "up": UP, "down": DOWN},
-        grid_table=_audit_sections.grid_table,
+        grid_table=_audit_heat.grid_table,
         attribution_rows=_audit_sections.attribution_rows,
         check_rows=_audit_sections.check_rows,
     )

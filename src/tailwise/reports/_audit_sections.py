@@ -2,32 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-from tailwise.reports._audit_results import ALPHA, POPULARITY, Audit, Z, estimate, versus
-from tailwise.reports._audit_words import in_percent
-from tailwise.reports._numbers import LEVEL, count, duration, number, percent, plain, signed
+from tailwise.reports._audit_results import ALPHA, Audit, Z, estimate, versus
+from tailwise.reports._numbers import LEVEL, between, count, duration, number, percent, plain, signed
 from tailwise.reports._results import Estimate
 from tailwise.reports._sections import Tile
 from tailwise.reports._words import segment_name
 
 __all__ = [
     "Effect",
-    "HeatCell",
-    "HeatTable",
     "NeglectedRows",
-    "agreement_table",
     "attribution_rows",
     "audit_tiles",
     "check_rows",
     "column_rows",
-    "drift_sentence",
-    "grid_table",
     "neglect_notes",
     "neglected_rows",
-    "power_law_sentences",
-    "prior_rows",
     "second_rows",
 ]
 
@@ -41,41 +32,8 @@ _SHARE_NAMES = {
     "prior_alone": "What only the prior explains",
     "interaction": "Interaction (not a share)",
 }
-_PAIRS = "pairwise"
-_ESTIMATE_NAMES = {
-    "title-likelihood": "likely titles",
-    "output-frequency": "own picks",
-    _PAIRS: "pairs compared",
-    POPULARITY: "users’ choices",
-}
 _DIRECTIONS = {"below": "down", "above": "up", "unclear": "unclear"}
 _FEW_EXAMPLES = 20  # neglected items; of fewer, a split by halves says nothing
-_DRIFTS = 0.05  # of the choices: less than that is hardly a drift
-
-
-@dataclass(frozen=True)
-class HeatCell:
-    """One cell of a heat table.
-
-    Attributes:
-        value: What it shows; empty where there is nothing.
-        interval: Likewise.
-        detail: One more line, e.g. on how many targets it rests.
-        heat: In −1..1; None where there is nothing, and the cell is hatched.
-    """
-
-    value: str
-    interval: str
-    detail: str
-    heat: float | None
-
-
-@dataclass(frozen=True)
-class HeatTable:
-    """Rows by columns of cells."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -181,74 +139,6 @@ def audit_tiles(audit: Audit) -> list[Tile]:
             )
         )
     return found
-
-
-def grid_table(grid: Mapping[str, Any]) -> HeatTable:
-    """Accuracy by prior and data group; the more accurate, the darker."""
-    cells = {(cell["prior_group"], cell["data_group"]): cell for cell in grid["cells"]}
-    largest = max((cell["accuracy"]["value"] or 0.0 for cell in grid["cells"]), default=0.0)
-
-    def one(cell: Mapping[str, Any]) -> HeatCell:
-        found = estimate(cell["accuracy"])
-        n = cell["n_targets"]
-        targets = f"{count(n)} target{'' if n == 1 else 's'}"
-        if found.value is None:
-            return HeatCell("", "", "no targets" if not n else targets, None)
-        if found.value == 0:
-            return HeatCell("0", "", f"none of {targets} found", 0.0)
-        return HeatCell(
-            number(found.value), _between(found, number), targets, found.value / largest if largest else 0.0
-        )
-
-    return HeatTable(
-        tuple(grid["data_groups"]),
-        tuple(
-            (name, tuple(one(cells[name, column]) for column in grid["data_groups"]))
-            for name in grid["prior_groups"]
-        ),
-    )
-
-
-def agreement_table(audit: Audit) -> HeatTable:
-    """How far the estimates of the prior agree, with each other and with the log."""
-    side = audit.content["prior_side"]
-    names = [*(one["name"] for one in side["estimates"]), POPULARITY]
-    labels = [_estimate_name(name) for name in names]
-    if side["pairwise"] is not None and not side["pairwise"]["is_informative"] and _PAIRS in names:
-        labels[names.index(_PAIRS)] += " (say nothing)"
-
-    def one(row: int, column: int) -> HeatCell:
-        if column <= row:  # said above the diagonal
-            return HeatCell("", "", "", None)
-        found = audit.agreement(names[row], names[column])
-        if found is None or found.value is None:
-            return HeatCell("", "", "not known", None)
-        return HeatCell(signed(found.value, 2), _between(found, lambda v: signed(v, 2)), "", found.value)
-
-    n = len(names)
-    return HeatTable(
-        tuple(labels[1:]),
-        tuple((labels[i], tuple(one(i, j) for j in range(1, n))) for i in range(n - 1)),
-    )
-
-
-def prior_rows(prior_side: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each estimate of the prior: how many items it was asked of, how stable it is, what it took."""
-    stable = {one["name"]: one for one in prior_side["stabilities"]}
-    return [
-        {
-            "name": _estimate_name(one["name"]),
-            "n_asked": one["n_asked"],
-            "n_columns": len(one["columns"]),
-            "stability": stable.get(one["name"]),
-            "seconds": one["cost"]["seconds_when_computed"],
-        }
-        for one in prior_side["estimates"]
-    ]
-
-
-def _estimate_name(name: str) -> str:
-    return _ESTIMATE_NAMES.get(name, name.replace("-", " "))
 
 
 def attribution_rows(found: Mapping[str, Any]) -> list[tuple[str, Estimate | None, Estimate]]:
@@ -357,60 +247,6 @@ def _shown(row: Mapping[str, Any] | None) -> tuple[float | None, Estimate]:
     return row["slot_share"], ratio
 
 
-def power_law_sentences(data_side: Mapping[str, Any]) -> list[str]:
-    """Whether the counts of the popular items follow a power law, as far as was tested."""
-    law = data_side["power_law"]
-    if law is None:
-        why = " ".join(str(data_side["omitted"].get("power_law", "")).split())
-        return [f"No power law was fitted: {why}"] if why else []
-    low_high = _between(Estimate(None, law["low"], law["high"]), lambda value: number(value, 2))
-    between = f", {low_high}" if low_high else ""
-    scope = (
-        f"among the {in_percent(law['fitted_item_share'])} of the trained items with {count(law['x_min'])}"
-        f" choices or more (exponent {number(law['exponent'], 2)}{between})"
-    )
-    if law["support"] is None:
-        return [f"A power law was fitted {scope}, but not tested."]
-    if law["support"] == "none":
-        better = [r["name"] for r in law["rivals"] if r["p"] <= 0.1 and r["statistic"] < 0]
-        if better:
-            curve = f"a {' and an '.join(better)} curve {'fits' if len(better) == 1 else 'fit'} them better"
-            return [f"The counts do not follow a power law {scope}: {curve}."]
-        return [
-            f"The counts do not follow a power law {scope}: they lie farther from it than chance explains."
-        ]
-    if law["support"] == "moderate":
-        rivals = " or an ".join(r["name"] for r in law["rivals"] if r["p"] > 0.1)
-        return [f"The counts may follow a power law {scope}; a {rivals} curve cannot be ruled out either."]
-    return [f"The counts follow a power law {scope}, as far as such a log can show."]
-
-
-def drift_sentence(data_side: Mapping[str, Any]) -> str:
-    """Whether yesterday's bestsellers are still today's."""
-    drift = data_side["drift"]
-    if drift is None:
-        why = " ".join(str(data_side["omitted"].get("drift", "")).split())
-        return f"Drift was not measured: {why}" if why else ""
-    changes = [c for c in drift["changes"] if c["previous_head_share"] is not None]
-    still = [c["previous_head_share_without_drift"] for c in changes]
-    if not changes:
-        return ""
-    measured = fmean(c["previous_head_share"] for c in changes)
-    text = (
-        f"The most popular {in_percent(drift['head_share'])} of the items of one stretch of time still take"
-        f" {in_percent(measured)} of the choices in the next, on average"
-    )
-    if any(value is None for value in still):
-        return text + "."
-    without = fmean(still)
-    verdict = (
-        "the head hardly drifts"
-        if without - measured < _DRIFTS
-        else "the head drifts: lists made of old logs age"
-    )
-    return f"{text}; if nothing changed over time it would be {in_percent(without)}. So {verdict}."
-
-
 def check_rows(checks: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Everything that was counted of given lists: name, value."""
     return [(key, _checked(value)) for key, value in checks.items()]
@@ -433,9 +269,5 @@ def second_rows(audit: Audit) -> list[tuple[str, str, bool]]:
 
 
 def _interval(found: Estimate | None, show: Callable[[float], str]) -> str:
-    between = "" if found is None else _between(found, show)
-    return f"{LEVEL} interval {between}" if between else ""
-
-
-def _between(found: Estimate, show: Callable[[float], str]) -> str:
-    return "" if found.low is None or found.high is None else f"{show(found.low)} to {show(found.high)}"
+    ends = "" if found is None else between(found.low, found.high, show)
+    return f"{LEVEL} interval {ends}" if ends else ""

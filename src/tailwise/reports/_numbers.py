@@ -1,5 +1,6 @@
 """Numbers as people read them: real minus signs, units, a dash where there is none."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,6 +8,7 @@ __all__ = [
     "LEVEL",
     "NOTHING",
     "amount",
+    "between",
     "count",
     "day",
     "duration",
@@ -45,6 +47,11 @@ def interval(low: float | None, high: float | None, *, with_sign: bool = False, 
         return NOTHING
     show = signed if with_sign else number
     return f"{show(low, digits)} to {show(high, digits)}"
+
+
+def between(low: float | None, high: float | None, show: Callable[[float], str]) -> str:
+    """``6.0 % to 7.8 %``, each end as ``show`` writes it; empty where one is missing."""
+    return "" if low is None or high is None else f"{show(low)} to {show(high)}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -37,6 +37,8 @@ def test_a_side_that_adds_nothing_is_said_to():
         ({"p_data": 0.5, "p_prior": 0.4, "both": NOTHING}, "Neither the shop's own log nor"),
         ({"is_measurable": False}, "no gap to explain"),
         ({"is_corrected": False}, "not corrected, so its share may be larger"),
+        ({"worth": (23.4, 118.0)}, "worth those of only 23 items and 118 users of equal weight"),
+        ({"prior": Uncertain(0.3), "p_prior": 0.01}, "log, 30 % with the language model's prior"),
         ({"prior": Uncertain(-0.002, -0.01, 0.01), "p_prior": 0.4}, "is given 0 %, −1 to 1"),
     ],
 )

@@ -6,7 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-__all__ = ["BOTH", "DATA", "PRIOR", "Sides", "features", "normal_scores", "standardised"]
+__all__ = [
+    "BOTH",
+    "DATA",
+    "PRIOR",
+    "STRAIGHT_DATA",
+    "STRAIGHT_PRIOR",
+    "Sides",
+    "features",
+    "normal_scores",
+    "polynomial_residuals",
+    "standardised",
+]
 
 Floats = NDArray[np.float64]
 
@@ -16,7 +27,10 @@ Floats = NDArray[np.float64]
 DATA = (0, 1, 2, 3)
 PRIOR = ((0, 4), (0, 4, 7), (0, 4, 7, 9))  # up to order 1, 2, 3
 BOTH = (tuple(range(7)), tuple(range(9)), tuple(range(10)))  # up to order 1, 2, 3 in the prior
+STRAIGHT_PRIOR = (*DATA, 4)  # a straight line of the prior beside the polynomial of counts
+STRAIGHT_DATA = (0, 1, *PRIOR[-1][1:])  # and the other way round
 _ORDER = 3  # of the polynomials of counts; higher ones swing where an item alone at the end is left out
+_LEAST_LEFT = 0.05  # 1 − leverage of an item that decides a fit by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +90,20 @@ def predicted(values: Floats, by: Floats, weights: Floats) -> Floats:
     root = np.sqrt(weights)[:, None]
     coefficients = np.linalg.lstsq(x * root, values * root[:, 0], rcond=1e-8)[0]
     return np.asarray(x @ coefficients, dtype=np.float64)
+
+
+def polynomial_residuals(values: Floats, by: Floats) -> tuple[Floats, Floats]:
+    """Give what a polynomial of order 3 predicts, and what it leaves: two ``[n]``.
+
+    All items weigh alike, and residuals are stretched by 1/√(1 − leverage): a fit passes closer to
+    the points at its ends than to others, and unstretched, these would look better predicted.
+    """
+    x = _hermite(standardised(by, np.ones_like(by)), _ORDER)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    basis = u[:, s > 1e-8 * s[0]]
+    expected = basis @ (basis.T @ values)
+    left = np.maximum(1 - (basis**2).sum(axis=1), _LEAST_LEFT)
+    return expected, (values - expected) / np.sqrt(left)
 
 
 def features(data: Floats, prior: Floats) -> Floats:

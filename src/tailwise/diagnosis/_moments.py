@@ -11,18 +11,37 @@ unit weights gives the linear part of any bootstrap, and other weights give a re
 """
 
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tailwise.diagnosis._leave_out import LeaveOutFit
 from tailwise.diagnosis._two_way import group_sums
 
-__all__ = ["Moments"]
+__all__ = ["Linear", "Moments"]
 
 Floats = NDArray[np.float64]
-_MOST_LEVERAGE = 0.95  # an item that decides a fit by itself would be divided by almost nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Moments together with what every target and every item contributes to them.
+
+    Attributes:
+        value: ``[k]``.
+        by_target: ``[n_targets, k]``; derivatives by each target's weight.
+        by_item: ``[n_items, k]``; derivatives by each item's weight.
+        twice: ``[k, k]``; what squares of ``by_item`` count too often. A product of the noise
+            of two items is in the derivative of either, but is drawn once (Efron, Stein, *The
+            jackknife estimate of variance*, Annals of Statistics 1981).
+    """
+
+    value: Floats
+    by_target: Floats
+    by_item: Floats
+    twice: Floats
 
 
 class Moments:
@@ -71,12 +90,6 @@ class Moments:
         self.kappa = np.divide(weight, n_pairs, out=np.zeros_like(weight), where=n_pairs > 0)
         self.n_strata = int(strata.max()) + 1
 
-    def explained(self, features: Floats, parts: Sequence[tuple[int, ...]]) -> Floats:
-        """Return what each part explains when the items have other features."""
-        other = copy(self)
-        other.features, other.parts = features, parts
-        return other()[: len(parts)]
-
     def _of_items(self, per_pair: Floats) -> Floats:
         return group_sums(self.item_of_pair, per_pair, self.n_items)
 
@@ -92,18 +105,16 @@ class Moments:
         by_item = np.ones(self.n_items) if by_item is None else by_item
         return self._evaluate(by_target, by_item, linear=False)[0]
 
-    def linearised(self) -> tuple[Floats, Floats, Floats]:
-        """Return the moments ``[k]`` and their derivatives by each target's and each item's weight.
-
-        ``[n_targets, k]`` and ``[n_items, k]``. Leverages are held fixed: they move a fit by
-        their square.
-        """
-        value, slope, within = self._evaluate(np.ones(self.y.size), np.ones(self.n_items), linear=True)
-        by_item = np.stack([group_sums(self.items, column, self.n_items) for column in slope.T], axis=1)
+    def linearised(self) -> "Linear":
+        """Return the moments with the first-order effect of every target and every item on them."""
+        value, by_target, within, twice = self._evaluate(
+            np.ones(self.y.size), np.ones(self.n_items), linear=True
+        )
+        by_item = np.stack([group_sums(self.items, column, self.n_items) for column in by_target.T], axis=1)
         by_item[:, len(self.parts)] -= within
-        return value, slope, by_item
+        return Linear(value, by_target, by_item, twice)
 
-    def _evaluate(self, w: Floats, b: Floats, *, linear: bool) -> tuple[Floats, Floats, Floats]:
+    def _evaluate(self, w: Floats, b: Floats, *, linear: bool) -> tuple[Floats, Floats, Floats, Floats]:
         items, pair = self.items, self.pair
         weight = w * b[items] * self.omega  # [n_targets]
         of_item = group_sums(items, weight, self.n_items)
@@ -116,34 +127,20 @@ class Moments:
         outer_user = s_user.T @ s_user  # [p, p]
         outer_pair = self.features.T @ (same_pair[:, None] * self.features)
         gram = self.features.T @ (of_item[:, None] * self.features)
-        explained, slopes = [], []
+        explained, slopes, fits = [], [], []
         for columns in ((0,), *self.parts):
             index = np.ix_(columns, columns)
-            x = self.features[:, columns]  # [n_items, p]
-            inverse = np.linalg.pinv(gram[index], rcond=1e-10, hermitian=True)
-            z = x @ inverse
-            leverage = np.einsum("ij,ij->i", z, x)
-            kept = 1 / (1 - np.minimum(of_item * leverage, _MOST_LEVERAGE))
-            s_all, s_kept = x.T @ s_item, x.T @ (kept * s_item)
-            value = s_kept @ inverse @ s_all - float(kept @ (s_item**2 * leverage))
-            value += float(np.sum(inverse * (outer_pair - outer_user)[index]))
-            explained.append(value)
+            fit = LeaveOutFit.of(self.features[:, columns], of_item, s_item, gram[index])
+            shared = (outer_pair - outer_user)[index]  # products of one user that the fit must not use
+            explained.append(fit.explained + float(np.sum(fit.inverse * shared)))
             if linear:
-                one_item = kept * (z @ s_all) + z @ s_kept - 2 * kept * s_item * leverage  # [n_items]
-                one_pair = 2 * s_pair * leverage[self.item_of_pair]
-                user_fit = np.einsum("ij,ij->i", z[items], s_user[self.users][:, columns])
-                middle = np.outer(s_kept, s_all) - x.T @ ((kept * s_item**2)[:, None] * x)
-                middle += (outer_pair - outer_user)[index]
-                by_gram = np.einsum("ij,jk,ik->i", z, middle, z)
-                slopes.append(
-                    self.omega * self.y * (one_item[items] - 2 * user_fit + one_pair[pair])
-                    - self.omega * by_gram[items]
-                )
+                slopes.append(self._slope(fit, shared, s_pair, s_user[:, columns]))
+                fits.append(fit)
         between, between_slope, within = self._between(w, b, of_item, linear=linear)
         parts = np.array(explained)
         sums = np.concatenate([parts[1:] - parts[0], [between - parts[0]], of_item @ self.products])
         if not linear:
-            return sums / total, between_slope, within
+            return sums / total, between_slope, within, within
         slope = np.column_stack(
             [
                 *(one - slopes[0] for one in slopes[1:]),
@@ -151,7 +148,50 @@ class Moments:
                 self.omega[:, None] * self.products[items],
             ]
         )
-        return sums / total, (slope - self.omega[:, None] * (sums / total)) / total, within / total
+        slope = (slope - self.omega[:, None] * (sums / total)) / total
+        return sums / total, slope, within / total, self._twice(fits) / total**2
+
+    def _slope(self, fit: LeaveOutFit, shared: Floats, s_pair: Floats, s_user: Floats) -> Floats:
+        """Derivative of what a fit explains by the weight of each target: ``[n_targets]``."""
+        items = self.items
+        # An item acts as the one that is predicted, and as one of those that others learn from.
+        without_itself = fit.fitted - fit.kept * fit.pull * fit.residual
+        stretch = fit.kept**2 * fit.sums * fit.residual
+        middle = fit.x.T @ (stretch[:, None] * fit.x) - shared
+        bent = np.einsum("ij,jk,ik->i", fit.z, middle, fit.z) - stretch * fit.pull**2
+        of_user = np.einsum("ij,ij->i", fit.z[items], s_user[self.users])
+        same_user = 2 * (s_pair[self.pair] * fit.pull[items] - of_user)
+        learnt = (self.y - fit.fitted[items]) * fit.taught[items]
+        return np.asarray(
+            self.omega * (self.y * (without_itself[items] + same_user) + learnt + bent[items]),
+            dtype=np.float64,
+        )
+
+    def _twice(self, fits: Sequence[LeaveOutFit]) -> Floats:
+        """What pairs of items contribute to the moments' covariances: ``[k, k]``, see :class:`Linear`.
+
+        With e the residual and a = kept · sums − weight · taught, the second derivative by the
+        weights of items i and j is x_i G⁻¹ x_j (a_i e_j + a_j e_i), up to terms of higher order.
+        """
+        n = len(fits)
+        shown = [fit.kept * fit.sums - fit.weight * fit.taught for fit in fits]
+        pairs = np.empty((n, n))
+        for k, one in enumerate(fits):
+            for m, other in enumerate(fits[: k + 1]):
+                residuals, weights = one.residual * other.residual, shown[k] * shown[m]
+                found = -2 * float(np.sum(one.pull * other.pull * residuals * weights))  # i = j
+                for left, right in (
+                    (residuals, weights),
+                    (one.residual * shown[m], shown[k] * other.residual),
+                ):
+                    first = one.inverse @ (one.x.T @ (left[:, None] * other.x))
+                    found += float(np.sum((first @ other.inverse) * (one.x.T @ (right[:, None] * other.x))))
+                pairs[k, m] = pairs[m, k] = found
+        # From the fits, the constant's first, to the moments: what each explains beyond the constant.
+        turn = np.zeros((n + self.products.shape[1], n))
+        turn[: n - 1, 1:] = np.eye(n - 1)
+        turn[:n, 0] = -1.0
+        return np.asarray(turn @ pairs @ turn.T)
 
     def _between(
         self, w: Floats, b: Floats, of_item: Floats, *, linear: bool

@@ -3,55 +3,77 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tailwise.diagnosis._features import BOTH, DATA, PRIOR, Sides, features, predicted
+from tailwise.diagnosis._added import Added, precisions
+from tailwise.diagnosis._features import (
+    BOTH,
+    DATA,
+    PRIOR,
+    STRAIGHT_DATA,
+    STRAIGHT_PRIOR,
+    Sides,
+    features,
+    polynomial_residuals,
+)
 from tailwise.diagnosis._moments import Moments
+from tailwise.diagnosis._two_way import group_sums
 
 __all__ = ["permutation_p_values"]
 
 Floats = NDArray[np.float64]
-_PER_STRATUM = 10  # items that are shuffled among each other: alike on the side that is held
+_PER_STRATUM = 25  # items that are shuffled among each other, at least: alike on the side that is held
 
 
 def permutation_p_values(
-    moments: Moments, sides: Sides, *, n_permutations: int, seed: int
+    moments: Moments, sides: Sides, value: Floats, *, n_permutations: int, seed: int
 ) -> tuple[float, float]:
     """Test whether data, and whether the prior, explain anything that the other side does not.
 
-    Items are sorted by the side that is held and cut into strata of ten. What that side does not
-    predict of the other one is shuffled within strata, and what the other adds is measured
-    again. Nothing but the link to accuracy is broken: correlation of the two sides,
-    targets, users and noise stay.
+    What the side that is held does not predict of the other one is shuffled among items that are
+    neighbours on it, and what the other adds is measured again. Nothing but the link to accuracy
+    is broken: correlation of the two sides, targets, users and noise stay.
+
+    What is added is the sum of two, each in units of its chance: by a straight line, which finds
+    the usual effect with little noise, and by the whole polynomial, which finds others too. Items
+    weigh by the precision of their mean accuracy, whatever they weigh in the shares.
+
+    Args:
+        moments: The targets, with parts ``(DATA, *PRIOR, *BOTH)``.
+        sides: Both popularities of the items.
+        value: What ``moments()`` gives.
+        n_permutations: Of either test.
+        seed: Of the shuffles.
 
     Returns:
         p values of data and prior: (1 + shuffles that add as much) / (1 + shuffles).
     """
     rng = np.random.default_rng(seed)
-    p_data = _p_value(moments, sides, shuffle_data=True, n=n_permutations, rng=rng)
-    return p_data, _p_value(moments, sides, shuffle_data=False, n=n_permutations, rng=rng)
+    n_targets = group_sums(moments.items, None, moments.n_items)
+    by_data, by_prior, total = (float(value[k]) for k in (0, len(PRIOR), len(moments.parts)))
+    noise = float(np.average(moments.y**2, weights=moments.omega)) - total
 
+    def test(held: Floats, moved: Floats, by_held: float, *, moves_data: bool) -> float:
+        weights = precisions(n_targets, between=max(total - by_held, 0.0), noise=max(noise, 0.0))
+        added = Added(moments, weights)
+        fewer, line = (PRIOR[-1], STRAIGHT_DATA) if moves_data else (DATA, STRAIGHT_PRIOR)
+        expected, residual = polynomial_residuals(moved, held)
 
-def _p_value(
-    moments: Moments, sides: Sides, *, shuffle_data: bool, n: int, rng: np.random.Generator
-) -> float:
-    held, moved = (sides.prior, sides.data) if shuffle_data else (sides.data, sides.prior)
-    expected = predicted(moved, held, sides.weights)
-    residual = moved - expected
-    parts = (PRIOR[-1] if shuffle_data else DATA, BOTH[-1])
+        def measure(other: Floats) -> float:
+            columns = features(other, held) if moves_data else features(held, other)
+            return added(columns, fewer, (line, BOTH[-1]))
 
-    def added(other: Floats) -> float:
-        columns = features(other, held) if shuffle_data else features(held, other)
-        alone, together = moments.explained(columns, parts)
-        return float(together - alone)
+        found = measure(moved)
+        shuffles = (expected + residual[_shuffle_within(held, rng)] for _ in range(n_permutations))
+        return (1 + sum(measure(other) >= found for other in shuffles)) / (1 + n_permutations)
 
-    found = added(moved)
-    n_as_much = sum(added(expected + residual[_shuffle_within(held, rng)]) >= found for _ in range(n))
-    return (1 + n_as_much) / (1 + n)
+    p_data = test(sides.prior, sides.data, by_prior, moves_data=True)
+    return p_data, test(sides.data, sides.prior, by_data, moves_data=False)
 
 
 def _shuffle_within(held: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
     """Permute positions among items that are neighbours on ``held``, ties broken at random."""
     order = np.lexsort((rng.random(held.size), held))
-    stratum = np.arange(held.size) // _PER_STRATUM
+    n_strata = max(held.size // _PER_STRATUM, 1)
+    stratum = np.arange(held.size) * n_strata // held.size
     shuffled = np.empty_like(order)
     shuffled[order] = order[np.lexsort((rng.random(held.size), stratum))]
     return shuffled

@@ -17,6 +17,7 @@ def sentence(
     p_prior: float,
     is_measurable: bool,
     is_corrected: bool,
+    worth: tuple[float, float] | None = None,
 ) -> str:
     """Say what goes with which side, how sure that is, and what cannot be told.
 
@@ -28,6 +29,8 @@ def sentence(
         p_prior: Of "the prior adds nothing to the log".
         is_measurable: Items differ measurably at all.
         is_corrected: The shares are corrected for the error of the prior's estimates.
+        worth: Items and users of equal weight that the targets are worth, where these are too few
+            for the intervals to be 95 % ones; None where they are enough.
     """
     if not is_measurable:
         return (
@@ -65,6 +68,11 @@ def sentence(
         )
     if not is_corrected:
         text += "; the prior's error of measurement is not corrected, so its share may be larger"
+    if worth is not None:
+        text += (
+            f"; the targets are worth those of only {worth[0]:.0f} items and {worth[1]:.0f} users of equal "
+            "weight, so take the intervals as rough"
+        )
     return text + "."
 
 

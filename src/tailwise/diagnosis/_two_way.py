@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["group_sums", "two_way_variance", "two_way_weights"]
+__all__ = ["group_sums", "two_way_sums", "two_way_variance", "two_way_weights"]
 
 Floats = NDArray[np.float64]
 
@@ -28,12 +28,21 @@ def two_way_variance(
     Returns:
         ``[k]``.
     """
+    of_user, of_item, of_pair = map(_squares, two_way_sums(slopes, users, items, by_item))
+    return np.maximum(of_user + of_item - of_pair, of_item)
+
+
+def two_way_sums(
+    slopes: Floats, users: NDArray[np.int64], items: NDArray[np.int64], by_item: Floats | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """Sum derivatives over users, items and (user, item) pairs: three ``[n_groups, k]``.
+
+    Arguments as in :func:`two_way_variance`.
+    """
     n_users = int(users.max()) + 1
     _, pairs = np.unique(items * n_users + users, return_inverse=True)
-    if by_item is None:
-        by_item = _sums(slopes, items)
-    of_user, of_item, of_pair = map(_squares, (_sums(slopes, users), by_item, _sums(slopes, pairs)))
-    return np.maximum(of_user + of_item - of_pair, of_item)
+    of_item = _sums(slopes, items) if by_item is None else by_item
+    return _sums(slopes, users), of_item, _sums(slopes, pairs)
 
 
 def group_sums(group: NDArray[np.int64], values: Floats | None = None, n_groups: int = 0) -> Floats:

@@ -165,10 +165,10 @@ def table(results: list[dict[str, Any]]) -> str:
             )
         (low, high), (data_low, data_high) = result["told_prior_interval"], result["told_data_interval"]
         notes.append(
-            f"{result['world']}: {result['n_repeats']} repeats, {result['n_withheld']} withheld, worth "
-            f"{result['effective_items']:.0f} items and {result['effective_users']:.0f} users; told "
-            f"that data add {result['told_data']:.1%} ({data_low:.1%} to {data_high:.1%}), that the prior adds "
-            f"{result['told_prior']:.1%} ({low:.1%} to {high:.1%})"
+            f"{result['world']}: {result['n_repeats']} repeats, {result['n_withheld']} withheld, "
+            f"worth {result['effective_items']:.0f} items and {result['effective_users']:.0f} users; "
+            f"told that data add {result['told_data']:.1%} ({data_low:.1%} to {data_high:.1%}), "
+            f"that the prior adds {result['told_prior']:.1%} ({low:.1%} to {high:.1%})"
         )
     return "\n".join([aligned(HEADER, rows, n_left=2), "", *notes])
 

@@ -13,7 +13,7 @@ def test_titles_of_films_are_told_apart_from_the_log(fetched, tmp_path):
     fetched("ml-100k")
     fetched("smollm2-135m")
     settings = ["model.depth=1", "training.max_epochs=1", "training.positions_per_batch=6400"]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(
             [
                 *("audit", "--data", "ml-100k", "--model", "smollm2-135m", "--out", str(tmp_path / "audit")),

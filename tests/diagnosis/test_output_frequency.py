@@ -319,6 +319,19 @@ def test_every_user_has_lots_of_their_own(tiny_model, monkeypatch):
     assert sorted(seeds) == [(3, user, 0) for user in range(10)]
 
 
+def test_users_of_equal_histories_draw_each_for_themselves(tiny_model):
+    # So many draws that shares are exact and equal; were the lots too, every count would be even.
+    found = measure(tiny_model, histories=[[0, 2]] * 2, n_users=2, prompts=PROMPTS[:1], samples_per_user=50)
+    assert (found.draws % 2).any()
+
+
+def test_each_prompts_titles_are_closed_by_its_own_mark(tiny_model, monkeypatch):
+    marks, closing = [], TextModel.closing
+    monkeypatch.setattr(TextModel, "closing", lambda self, mark: (marks.append(mark), closing(self, mark))[1])
+    measure(tiny_model)
+    assert marks == ["\n", '"']
+
+
 def test_where_users_are_fewer_than_prompts_they_are_asked_again(tiny_model):
     prompts = (*PROMPTS, RecommendationPrompt("third", "{titles} then", "{title}", ", "))
     found = measure(tiny_model, prompts=prompts, n_users=2)
@@ -420,7 +433,7 @@ def test_a_second_call_loads_no_model(tiny_model, monkeypatch):
         {"titles": ["read", *TITLES[1:]]},
         {"titles": [*TITLES[:-1], "never shown"], "histories": HISTORIES[:3]},
         {"samples_per_user": 5},
-        {"seed": 1},
+        {"seed": 1, "histories": HISTORIES[:1]},
         {"kind": "film"},
         {"n_shown": 1},
         {"exclude_seen": False},

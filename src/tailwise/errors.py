@@ -5,7 +5,15 @@ Plain bad arguments raise ``ValueError``; these classes cover the rest, and all 
 them can be caught as :class:`TailwiseError`.
 """
 
-__all__ = ["AssetError", "CheckpointError", "ConfigError", "DataError", "NotTrainedError", "TailwiseError"]
+__all__ = [
+    "AssetError",
+    "CannotCompareError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NotTrainedError",
+    "TailwiseError",
+]
 
 
 class TailwiseError(Exception):
@@ -14,6 +22,10 @@ class TailwiseError(Exception):
 
 class ConfigError(TailwiseError):
     """A setting is unknown, of the wrong kind, or outside its range."""
+
+
+class CannotCompareError(ConfigError):
+    """A language model cannot be asked which of two items is better known, or not about this catalogue."""
 
 
 class DataError(TailwiseError):

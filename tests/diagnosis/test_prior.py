@@ -79,6 +79,16 @@ def test_a_single_column_has_no_stability(tiny_model):
     assert found.as_dict()["pairwise"] is None
 
 
+def test_pairs_that_cannot_be_compared_are_left_out_with_the_reason(tiny_model):
+    few = [TITLES[0], TITLES[1], *[""] * (N_ITEMS - 2)]
+    found = measure_prior(few, COUNTS, tiny_model, kind="toy")
+    assert [estimate.name for estimate in found.estimates] == ["title-likelihood"]
+    assert found.pairwise is None
+    assert found.pairwise_left_out == found.as_dict()["pairwise_left_out"]
+    assert found.pairwise_left_out.startswith("titles must hold 10 different ones to compare pairs; got 2")
+    assert "could not be asked" in found.sentence
+
+
 def test_combined_is_what_attribution_takes(found):
     assert found.combined.shape == (N_ITEMS, 6)
     assert np.array_equal(found.combined, found.likelihood.estimate.columns)

@@ -510,6 +510,7 @@ def make_prior_side(
         "length_checks": [one.as_dict() for one in lengths],
         "title_likelihood": {"prompts": ["A popular movie:"]},
         "pairwise": pairwise.as_dict(),
+        "pairwise_left_out": None,
         "n_filled": 0,
     }
 

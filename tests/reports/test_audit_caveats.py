@@ -116,6 +116,13 @@ def test_comparisons_that_say_nothing_are_a_caveat() -> None:
     assert prior_caveats(audit(prior_side=side)) == []
 
 
+def test_pairs_that_could_not_be_asked_are_named_with_the_reason() -> None:
+    side = make_prior_side() | {"pairwise": None, "pairwise_left_out": "titles must hold 10; got 2."}
+    assert prior_caveats(audit(prior_side=side)) == [
+        "Pairs of items were not compared: titles must hold 10; got 2."
+    ]
+
+
 def test_items_without_a_title_are_counted() -> None:
     side = make_prior_side() | {"n_filled": 12}
     assert "12 items have no title" in plain(prior_caveats(audit(prior_side=side)))

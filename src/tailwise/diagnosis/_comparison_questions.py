@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tailwise.diagnosis._prior_cache import Arrays, PriorCache
 from tailwise.diagnosis._prior_estimate import PriorCost
-from tailwise.errors import ConfigError
+from tailwise.errors import CannotCompareError
 from tailwise.recommenders._text_model import TextModel
 
 __all__ = ["CHAT_QUESTIONS", "QUESTIONS", "Answers", "Question", "ask"]
@@ -107,8 +107,8 @@ def ask(
         progress: Called with the number of pairs that were answered since the last call.
 
     Raises:
-        ConfigError: the model's tokenizer cannot tell the answers of the question apart, or it is a
-            chat and the model has no chat template.
+        CannotCompareError: the model's tokenizer cannot tell the answers of the question apart.
+        ConfigError: the question is a chat and the model has no chat template.
     """
     begun, answers = _answer_tokens(question, model)
     cache = PriorCache(
@@ -151,7 +151,7 @@ def _answer_tokens(question: Question, model: TextModel) -> tuple[list[int], lis
     for i, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return first[:i], [one, other]
-    raise ConfigError(
+    raise CannotCompareError(
         f"answers of the question {question.name!r} must differ in a token; got {question.answers}, which "
         f"the tokenizer of {model.folder.name} turns into {first} and {second}.\n  Word them differently."
     )

@@ -19,6 +19,7 @@ from tailwise.diagnosis._comparison_design import comparison_pairs, sample_by_co
 from tailwise.diagnosis._comparison_questions import QUESTIONS, Answers, Question, ask
 from tailwise.diagnosis._prior_estimate import PriorCost, PriorEstimate
 from tailwise.diagnosis._uncertain import Uncertain
+from tailwise.errors import CannotCompareError
 from tailwise.recommenders._text_model import TextModel
 
 __all__ = ["Pairwise", "compare_pairs"]
@@ -131,17 +132,21 @@ def compare_pairs(
         progress: Called with ("pairwise comparison", pairs × questions done, in all).
 
     Raises:
-        ValueError: there are fewer than ten different titles, or a number is out of range.
+        ValueError: a number is out of range.
+        CannotCompareError: there are fewer than ten different titles, or the model's tokenizer cannot
+            tell the answers of a question apart.
     """
     first_of = {title.strip(): i for i, title in reversed(list(enumerate(titles)))}
     candidates = np.array(sorted(i for title, i in first_of.items() if title), dtype=np.int64)
-    if min(n_items, candidates.size) < 10:
-        raise ValueError(
-            f"n_items must be >= 10, of as many different titles; got {n_items} of {candidates.size}.\n"
-            "  Leave the pairwise estimator out for so small a catalogue."
-        )
+    if n_items < 10:
+        raise ValueError(f"n_items must be >= 10; got {n_items}.\n  The default is a start.")
     if not questions:
         raise ValueError("questions must hold one or more; got none.\n  QUESTIONS has two.")
+    if candidates.size < 10:
+        raise CannotCompareError(
+            f"titles must hold 10 different ones to compare pairs; got {candidates.size} among "
+            f"{len(titles):,} items.\n  Leave the pairwise estimator out for so small a catalogue."
+        )
     sample = candidates[sample_by_count(np.asarray(counts)[candidates], n_items, seed=seed)]
     pairs = comparison_pairs(sample.size, per_item=per_item, seed=seed)
     short = [titles[i] for i in sample]

@@ -21,6 +21,7 @@ from tailwise.diagnosis._prior_agreement import (
 from tailwise.diagnosis._prior_estimate import PriorEstimate
 from tailwise.diagnosis._prior_words import agreement_sentence
 from tailwise.diagnosis._title_likelihood import TitleLikelihood, title_likelihood
+from tailwise.errors import CannotCompareError
 from tailwise.recommenders._text_model import TextModel
 
 __all__ = ["PriorDiagnosis", "measure_prior"]
@@ -43,7 +44,8 @@ class PriorDiagnosis:
         length_checks: Of the title likelihood as it is used, before length was taken out (where it
             was), and of the two naive scores: the mean and the sum of the titles' log-likelihood.
         likelihood: The title likelihood in detail.
-        pairwise: The comparison of pairs in detail; None when it was not asked for.
+        pairwise: The comparison of pairs in detail; None when it was not asked for, or left out.
+        pairwise_left_out: Why pairs could not be compared although this was asked for; else None.
         combined: ``[n_items, n_templates]`` float64, finite: the title likelihood under each
             template. What attribution takes as ``Outcomes(priors=...)``.
         n_filled: Items without a title; in ``combined`` they have each column's median.
@@ -58,6 +60,7 @@ class PriorDiagnosis:
     length_checks: tuple[LengthCheck, ...]
     likelihood: TitleLikelihood
     pairwise: Pairwise | None
+    pairwise_left_out: str | None
     combined: Floats
     n_filled: int
 
@@ -78,6 +81,8 @@ class PriorDiagnosis:
         text = agreement_sentence(self.agreement("title-likelihood").spearman)
         if self.pairwise is not None and not self.pairwise.is_informative:
             text += f" {self.pairwise.sentence}"
+        if self.pairwise_left_out is not None:
+            text += " The model could not be asked which of two items is better known."
         return text
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +98,7 @@ class PriorDiagnosis:
             "length_checks": [check.as_dict() for check in self.length_checks],
             "title_likelihood": self.likelihood.as_dict(),
             "pairwise": None if self.pairwise is None else self.pairwise.as_dict(),
+            "pairwise_left_out": self.pairwise_left_out,
             "n_filled": self.n_filled,
         }
 
@@ -122,7 +128,8 @@ def measure_prior(
         model_folder: From :func:`~tailwise.recommenders.resolve_language_model`.
         kind: A noun for an item, as prompts say it: "movie".
         n_pairwise_items: Items whose pairs are compared, >= 10.
-        estimators: ``title-likelihood``, which ``combined`` is made of, and ``pairwise``.
+        estimators: ``title-likelihood``, which ``combined`` is made of, and ``pairwise``, which is
+            left out with its reason where this model or catalogue does not allow it.
         others: Estimates from elsewhere, over the same items, to be compared with these.
         length_adjusted: Take out of the likelihood what the length of a title predicts of it.
         device: Where to run; the CPU by default.
@@ -149,11 +156,14 @@ def measure_prior(
     likelihood = title_likelihood(
         titles, model, kind=kind, length_adjusted=length_adjusted, progress=progress
     )
-    pairwise = None
+    pairwise, left_out = None, None
     if "pairwise" in estimators:
-        pairwise = compare_pairs(
-            titles, n, model, kind=kind, n_items=n_pairwise_items, seed=seed, progress=progress
-        )
+        try:
+            pairwise = compare_pairs(
+                titles, n, model, kind=kind, n_items=n_pairwise_items, seed=seed, progress=progress
+            )
+        except CannotCompareError as error:
+            left_out = str(error).partition("\n")[0]
     own = [likelihood.estimate] + ([] if pairwise is None else [pairwise.estimate])
     estimates = (*own, *others)
     columns = likelihood.estimate.columns
@@ -168,6 +178,7 @@ def measure_prior(
         length_checks=_length_checks(likelihood, n, seed),
         likelihood=likelihood,
         pairwise=pairwise,
+        pairwise_left_out=left_out,
         combined=np.where(unknown[:, None], np.nanmedian(columns, axis=0), columns),
         n_filled=int(unknown.sum()),
     )

@@ -116,6 +116,8 @@ def prior_caveats(audit: Audit) -> list[str]:
         )
     if side["pairwise"] is not None and not side["pairwise"]["is_informative"]:
         found.append(f"{side['pairwise']['sentence']} They are shown below and used for nothing else.")
+    if side["pairwise_left_out"] is not None:
+        found.append(f"Pairs of items were not compared: {side['pairwise_left_out']}")
     if side["n_filled"]:
         found.append(
             f"{count(side['n_filled'])} items have no title: they count as known as well as the median item."

@@ -162,6 +162,7 @@ _PRIOR_SIDE = {
         }
     ],
     "pairwise": Optional({"is_informative": "bool", "sentence": "text"}),
+    "pairwise_left_out": "text?",
     "n_filled": "int",
 }
 

@@ -11,6 +11,7 @@ from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import METRICS, check_metric
 from tailwise.evaluation._evaluate import check_inputs
 from tailwise.evaluation._exposure import USER_MEANS, check_list_length, exposure_sums
+from tailwise.evaluation._linearised import clustered_variance, linearise
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import Key, UserSums, accuracy_sums
 from tailwise.segments import OVERALL, Segments
@@ -234,23 +235,18 @@ def _difference(
         return None
     below = np.stack([s.numerators[:, i] for s in baseline])  # [n_seeds, n_users]
     above = np.stack([s.numerators[:, i] for s in treatment])
-    per_seed = (above - below).sum(axis=1) / total  # [n_seeds]
-    n_seeds = per_seed.size
+    linear = linearise(above - below, weights[None, :])
+    n_seeds = linear.seed_parts.size
     n_users = int(np.count_nonzero(weights))
-    difference = float(per_seed.mean())
+    difference = linear.estimate
     baseline_value = float(below.sum() / (n_seeds * total))
     low: float | None = None
     high: float | None = None
     error: float | None = None
     dof: int | None = None
     if n_users >= 2:
-        # Linearised ratio: each user's summed deviation from the estimate, over all targets.
-        residuals = (above - below).mean(axis=0) - difference * weights  # [n_users]
-        variance = n_users / (n_users - 1) * float(residuals @ residuals) / total**2
-        if n_seeds > 1:
-            variance += float(per_seed.var(ddof=1)) / n_seeds
         dof = n_seeds - 1 if n_seeds > 1 else n_users - 1
-        error = float(np.sqrt(variance))
+        error = float(np.sqrt(clustered_variance(linear.user_parts, n_users) + linear.seed_variance))
         reach = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, dof)) * error
         low, high = difference - reach, difference + reach
     return PairedDifference(

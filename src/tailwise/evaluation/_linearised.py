@@ -1,0 +1,77 @@
+"""How much a ratio of sums varies with the users and with the training seeds.
+
+Both the paired difference of means and the relative difference are ratios of sums over users, so
+one linearisation (delta method) serves them: each user and each seed moves the ratio by its own
+summed deviation from it, over the summed denominator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Linearised", "clustered_variance", "linearise", "satterthwaite"]
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """A ratio, and what each user and each seed adds to its deviation from the expected one.
+
+    Attributes:
+        estimate: The ratio, of sums over seeds and users.
+        user_parts: ``[n_users]`` float64; sums to zero but for rounding.
+        seed_parts: ``[n_seeds]`` float64; sums to zero but for rounding.
+    """
+
+    estimate: float
+    user_parts: NDArray[np.float64]
+    seed_parts: NDArray[np.float64]
+
+    @property
+    def seed_variance(self) -> float:
+        """Sample variance of the seeds' ratios over their number; 0 with a single seed."""
+        n_seeds = self.seed_parts.size
+        return float(self.seed_parts.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+
+
+def linearise(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Linearised:
+    """Take the ratio of two sums apart into users and seeds.
+
+    Args:
+        numerators: ``[n_seeds, n_users]`` float64.
+        denominators: Likewise; may be broadcast. Their sum must not be zero.
+
+    Returns:
+        :class:`Linearised`.
+    """
+    denominators = np.broadcast_to(denominators, numerators.shape)
+    above, below = numerators.mean(axis=0), denominators.mean(axis=0)  # [n_users]
+    total = float(below.sum())
+    estimate = float(above.sum()) / total
+    of_seeds = (numerators.sum(axis=1) - estimate * denominators.sum(axis=1)) / total
+    return Linearised(estimate, (above - estimate * below) / total, np.asarray(of_seeds, dtype=np.float64))
+
+
+def clustered_variance(parts: NDArray[np.float64], n_contributing: int) -> float:
+    """Variance of a sum of independent parts of which ``n`` >= 2 count: ``n / (n - 1)`` of the squares."""
+    return n_contributing / (n_contributing - 1) * float(parts @ parts)
+
+
+def satterthwaite(components: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of estimated variances.
+
+    The t distribution's degrees of freedom that give a chi-square the variance that this sum has:
+    ``(Σ v)² / Σ v²/d`` (Satterthwaite 1946). Where all are zero, the largest ``d``.
+
+    Args:
+        components: Pairs of a variance >= 0 and its own degrees of freedom > 0.
+
+    Example:
+        >>> satterthwaite([(1.0, 4), (1.0, 4)])
+        8.0
+    """
+    below = sum(v**2 / d for v, d in components)
+    if below == 0.0:
+        return float(max(d for _, d in components))
+    return float(sum(v for v, _ in components)) ** 2 / below

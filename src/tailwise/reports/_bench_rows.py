@@ -1,0 +1,449 @@
+"""From the records of a benchmark to its statistics: what every table, figure and file shows."""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tailwise.errors import DataError
+from tailwise.evaluation import (
+    BeyondCurve,
+    CapturedShare,
+    NonInferiority,
+    PairedRuns,
+    RelativeDifference,
+    ResampledRuns,
+    UserSums,
+    beyond_curve,
+    compare_revenue,
+    compare_sell_through,
+    holm,
+    non_inferiority,
+    relative_difference,
+    user_gains,
+)
+from tailwise.reports._bench_records import Bench, Cell, Method, Setting
+from tailwise.schema import USER_INDEX
+
+__all__ = [
+    "LEVEL",
+    "MEASURES",
+    "POOLED",
+    "BenchRows",
+    "BeyondRow",
+    "CurveRow",
+    "Found",
+    "Measure",
+    "MethodRow",
+    "RevenueRow",
+    "TuningRow",
+    "bench_rows",
+]
+
+K = 10  # length of the judged list
+LEVEL = 0.05  # of the Holm-adjusted tests
+POOLED = "pooled"  # stands for a setting's name
+MEASURES = tuple((metric, part) for metric in ("ndcg", "recall") for part in ("overall", "head", "tail"))
+Measure = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measure of one method.
+
+    Attributes:
+        value: Mean over seeds; None when pooled, and where nothing was measured.
+        against: Relative difference from the baseline; None for the baseline itself and where it
+            has nothing to be relative to.
+        p_holm: Adjusted over the methods compared in this column; None for methods that are shown
+            for scale and for curve points.
+    """
+
+    value: float | None
+    against: RelativeDifference | None = None
+    p_holm: float | None = None
+
+    @property
+    def is_gain(self) -> bool:
+        """The interval lies above zero, and still does so after counting the comparisons."""
+        low = None if self.against is None else self.against.low
+        return low is not None and low > 0 and self.p_holm is not None and self.p_holm < LEVEL
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method in one setting, or pooled.
+
+    Attributes:
+        setting: Its name, or :data:`POOLED`.
+        method: The method.
+        n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
+        n_settings: Settings averaged: 1, or how many the method was run in.
+        found: By (metric, segment).
+        kept: Non-inferiority of overall NDCG; None for the baseline.
+        step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
+        minutes: Of training, mean over seeds; None likewise.
+        gain_per_minute: Relative gain in tail NDCG per minute of training beyond the baseline's;
+            None where there are no such minutes.
+    """
+
+    setting: str
+    method: Method
+    n_seeds: int
+    n_settings: int
+    found: Mapping[Measure, Found]
+    kept: NonInferiority | None = None
+    step_ratio: float | None = None
+    minutes: float | None = None
+    gain_per_minute: float | None = None
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One value of a method's knob, in one setting or pooled."""
+
+    setting: str
+    method: Method
+    knob: str
+    value: float
+    n_seeds: int
+    n_settings: int
+    found: Mapping[Measure, Found]
+
+
+@dataclass(frozen=True)
+class BeyondRow:
+    """A method held against the curve of a rival's knob, in one setting or pooled."""
+
+    setting: str
+    method: Method
+    rival: Method
+    knob: str
+    result: BeyondCurve
+
+
+@dataclass(frozen=True)
+class TuningRow:
+    """How a method was tuned in one setting.
+
+    Attributes:
+        setting: Its name.
+        method: The method.
+        rule: Choice rule in words.
+        n_trials: That were run.
+        n_declared: That every method was promised.
+        chosen: The chosen trial; None when none was admissible.
+        trials: All of them.
+    """
+
+    setting: str
+    method: Method
+    rule: str
+    n_trials: int
+    n_declared: int
+    chosen: int | None
+    trials: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RevenueRow:
+    """Held-out revenue, or held-out items, that a method captures in one setting."""
+
+    setting: str
+    method: Method
+    share: CapturedShare
+
+
+@dataclass(frozen=True)
+class BenchRows:
+    """All statistics of a benchmark.
+
+    Attributes:
+        methods: Per setting in declared order, then pooled; within each, methods in declared order.
+        curves: Per setting, then pooled.
+        beyond: Per setting, then pooled.
+        tuning: Per setting.
+        revenue: Per setting with known revenue.
+        left_out: Settings without a baseline cell, which cannot be compared.
+    """
+
+    methods: tuple[MethodRow, ...]
+    curves: tuple[CurveRow, ...]
+    beyond: tuple[BeyondRow, ...]
+    tuning: tuple[TuningRow, ...]
+    revenue: tuple[RevenueRow, ...]
+    left_out: tuple[str, ...]
+
+
+def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
+    """Compute all statistics of a benchmark from its records.
+
+    Every comparison uses the training seeds that both sides have.
+
+    Args:
+        bench: That :func:`read_bench` read.
+        n_resamples: Of the users, where a bootstrap is needed.
+
+    Raises:
+        DataError: no setting has a cell of the baseline.
+    """
+    compared = [s for s in bench.settings if s.cells.get(bench.baseline)]
+    if not compared:
+        raise DataError(
+            f"{bench.folder} must hold at least one cell of the baseline {bench.baseline!r}; got none in "
+            f"{', '.join(s.name for s in bench.settings)}.\n  Run its cells first."
+        )
+    gains = [_Gains(bench, setting) for setting in compared]
+    methods: list[MethodRow] = []
+    curves: list[CurveRow] = []
+    for one in gains:
+        methods += _method_rows(bench, one.setting.name, [one])
+        curves += _curve_rows(bench, one.setting.name, [one])
+    if len(gains) > 1:
+        methods += _method_rows(bench, POOLED, gains)
+        curves += _curve_rows(bench, POOLED, gains)
+    return BenchRows(
+        methods=tuple(methods),
+        curves=tuple(curves),
+        beyond=tuple(_beyond_rows(bench, gains, n_resamples)),
+        tuning=tuple(_tuning_rows(bench)),
+        revenue=tuple(row for one in gains for row in _revenue_rows(bench, one)),
+        left_out=tuple(s.name for s in bench.settings if s not in compared),
+    )
+
+
+class _Gains:
+    """The gains per user of every cell of a setting, summed once."""
+
+    def __init__(self, bench: Bench, setting: Setting) -> None:
+        self.setting = setting
+        self.baseline = bench.baseline
+        self.cells: dict[str, dict[int, Cell]] = {point: dict(c) for point, c in setting.cells.items()}
+        base_seeds = self.cells[self.baseline]
+        for m in bench.methods:  # a reference without training holds for every seed
+            found = list(self.cells.get(m.name, {}).values())
+            if m.role == "scale" and len(found) == 1 and found[0].record["cost"] is None:
+                self.cells[m.name] = dict.fromkeys(base_seeds, found[0])
+        summed: dict[int, UserSums] = {}
+        self.sums: dict[tuple[str, int], UserSums] = {}
+        for point, seeds in self.cells.items():
+            for seed, cell in seeds.items():
+                if id(cell) not in summed:
+                    summed[id(cell)] = user_gains(cell.rankings, setting.segments, ks=(K,))
+                self.sums[point, seed] = summed[id(cell)]
+        self.users = next(iter(base_seeds.values())).rankings.lists[USER_INDEX].to_numpy()
+        # Amounts of training histories of one data set share their test users.
+        self.population = (
+            f"{setting.about['data']}, {self.users.size} users, {zlib.crc32(self.users.tobytes()):x}"
+        )
+
+    def seeds(self, point: str) -> list[int]:
+        """Seeds that a point and the baseline both have."""
+        return sorted(self.cells.get(point, {}).keys() & self.cells[self.baseline].keys())
+
+    def paired(self, point: str) -> PairedRuns | None:
+        """The point against the baseline; None without a common seed."""
+        seeds = self.seeds(point)
+        if not seeds:
+            return None
+        return PairedRuns(
+            setting=self.setting.name,
+            population=self.population,
+            users=self.users,
+            baseline=tuple(self.sums[self.baseline, s] for s in seeds),
+            treatment=tuple(self.sums[point, s] for s in seeds),
+        )
+
+    def mean_value(self, point: str, measure: Measure) -> float | None:
+        """Mean over the point's own seeds; None without targets in the segment."""
+        values = []
+        for seed in self.cells[point]:
+            sums = self.sums[point, seed]
+            i = sums.column((measure[0], K, measure[1]))
+            values.append(sums.values()[i])
+        return None if not values or np.isnan(values).any() else float(np.mean(values))
+
+    def mean_cost(self, point: str, name: str, seeds: Iterable[int]) -> float | None:
+        """Mean over seeds of a field of the cost; None where any is not known."""
+        found = [self.cells[point][s].cost(name) for s in seeds]
+        known = [value for value in found if value is not None]
+        return float(np.mean(known)) if known and len(known) == len(found) else None
+
+
+def _compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifference | None:
+    """Pool the settings whose baseline has something to be relative to; None without any."""
+    usable = []
+    for one in pairs:
+        i = one.baseline[0].column((measure[0], K, measure[1]))
+        if sum(float(s.numerators[:, i].sum()) for s in one.baseline) > 0:
+            usable.append(one)
+    if not usable:
+        return None
+    return relative_difference(usable, metric=measure[0], k=K, segment=measure[1])
+
+
+def _found(
+    gains: Sequence[_Gains], point: str, *, is_pooled: bool, is_baseline: bool = False
+) -> dict[Measure, Found]:
+    alone = None if is_pooled else gains[0]
+    pairs = [] if is_baseline else [pair for one in gains if (pair := one.paired(point)) is not None]
+    return {
+        measure: Found(
+            value=alone.mean_value(point, measure) if alone else None,
+            against=_compare(pairs, measure) if pairs else None,
+        )
+        for measure in MEASURES
+    }
+
+
+def _method_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[MethodRow]:
+    rows = []
+    for method in bench.methods:
+        present = [one for one in gains if one.seeds(method.name)]
+        if not present:
+            continue
+        is_baseline = method.name == bench.baseline
+        found = _found(present, method.name, is_pooled=setting == POOLED, is_baseline=is_baseline)
+        overall = found["ndcg", "overall"].against
+        row = MethodRow(
+            setting=setting,
+            method=method,
+            n_seeds=min(len(one.seeds(method.name)) for one in present),
+            n_settings=len(present),
+            found=found,
+            kept=None if overall is None else non_inferiority(overall, margin=bench.about["margin"]),
+        )
+        rows.append(row if setting == POOLED else _with_cost(row, present[0]))
+    return _with_holm(rows)
+
+
+def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
+    name, seeds = row.method.name, gains.seeds(row.method.name)
+    step, base_step = (gains.mean_cost(p, "seconds_per_step", seeds) for p in (name, gains.baseline))
+    spent, base_spent = (gains.mean_cost(p, "train_seconds", seeds) for p in (name, gains.baseline))
+    tail = row.found["ndcg", "tail"].against
+    extra = None if spent is None or base_spent is None else (spent - base_spent) / 60
+    return replace(
+        row,
+        step_ratio=step / base_step if step is not None and base_step else None,
+        minutes=None if spent is None else spent / 60,
+        gain_per_minute=tail.difference / extra if tail is not None and extra and extra > 0 else None,
+    )
+
+
+def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
+    """Adjust each measure over the methods that are compared, not over those shown for scale."""
+    adjusted: list[dict[Measure, Found]] = [dict(row.found) for row in rows]
+    for measure in MEASURES:
+        tests = [
+            None if row.method.role == "scale" or (d := row.found[measure].against) is None else d.p_value
+            for row in rows
+        ]
+        for found, p in zip(adjusted, holm(tests), strict=True):
+            found[measure] = replace(found[measure], p_holm=p)
+    return [replace(row, found=found) for row, found in zip(rows, adjusted, strict=True)]
+
+
+def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[CurveRow]:
+    """Every value of every knob; pooled, the values that all settings with that curve have."""
+    rows = []
+    for method in bench.methods:
+        of_settings = {id(one): dict(one.setting.curve(method.name)) for one in gains}
+        having = [one for one in gains if any(one.seeds(p) for p in of_settings[id(one)].values())]
+        if not having:
+            continue
+        values = set.intersection(*({v for v, p in of_settings[id(o)].items() if o.seeds(p)} for o in having))
+        for value in sorted(values):
+            point = of_settings[id(having[0])][value]
+            found = _found(having, point, is_pooled=setting == POOLED)
+            rows.append(
+                CurveRow(
+                    setting=setting,
+                    method=method,
+                    knob=str(having[0].setting.knob(method.name)),
+                    value=value,
+                    n_seeds=min(len(one.seeds(point)) for one in having),
+                    n_settings=len(having),
+                    found=found,
+                )
+            )
+    return rows
+
+
+def _beyond_rows(bench: Bench, gains: Sequence[_Gains], n_resamples: int) -> list[BeyondRow]:
+    """Every tried method against the curve of every rival but its own."""
+    tail = ("ndcg", "tail")
+    resampled = [
+        (
+            one,
+            ResampledRuns.from_sums(
+                one.sums,
+                one.users,
+                setting=one.setting.name,
+                population=one.population,
+                k=K,
+                n_resamples=n_resamples,
+            ),
+        )
+        for one in gains
+        if one.mean_value(bench.baseline, tail) and any(one.setting.curve(m.name) for m in bench.methods)
+    ]
+    rows: list[BeyondRow] = []
+    groups = [(one.setting.name, [(one, runs)]) for one, runs in resampled]
+    if len(resampled) > 1:
+        groups.append((POOLED, resampled))
+    for setting, group in groups:
+        for rival in (m for m in bench.methods if m.role == "rival"):
+            for method in bench.methods:
+                if method.role in ("baseline", "scale") or method.name == rival.name:
+                    continue
+                curves: dict[str, list[str]] = {}
+                usable: list[ResampledRuns] = []
+                for one, runs in group:
+                    points = [p for _, p in one.setting.curve(rival.name)]
+                    shared = set(one.seeds(method.name)).intersection(*(one.seeds(p) for p in points))
+                    if points and shared:
+                        usable.append(runs)
+                        curves[runs.setting] = points
+                if not usable:
+                    continue
+                knob = next(k for one, _ in group if (k := one.setting.knob(rival.name)))
+                result = beyond_curve(usable, method.name, curves, baseline=bench.baseline)
+                rows.append(BeyondRow(setting, method, rival, knob, result))
+    return rows
+
+
+def _tuning_rows(bench: Bench) -> list[TuningRow]:
+    by_name = {m.name: m for m in bench.methods}
+    return [
+        TuningRow(
+            setting=setting.name,
+            method=by_name[name],
+            rule=tuning["rule"],
+            n_trials=len(tuning["trials"]),
+            n_declared=bench.about["n_trials"],
+            chosen=tuning["chosen"],
+            trials=tuning["trials"],
+        )
+        for setting in bench.settings
+        for name, tuning in setting.tuning.items()
+    ]
+
+
+def _revenue_rows(bench: Bench, gains: _Gains) -> list[RevenueRow]:
+    setting = gains.setting
+    if setting.revenue is None:
+        return []
+    rows: list[RevenueRow] = []
+    for method in bench.methods:
+        seeds = gains.seeds(method.name)
+        if not seeds:
+            continue
+        base, own = ([gains.cells[p][s].rankings for s in seeds] for p in (gains.baseline, method.name))
+        for part in ("overall", "head", "tail"):
+            money = compare_revenue(base, own, setting.revenue, setting.segments, k=K, segment=part)
+            items = compare_sell_through(base, own, setting.segments, k=K, segment=part)
+            rows += [RevenueRow(setting.name, method, money), RevenueRow(setting.name, method, items)]
+    return rows

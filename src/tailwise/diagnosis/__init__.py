@@ -20,10 +20,19 @@ Enters, of a trained model: a recommender and training histories. Leaves: :class
 the loss of each popularity group rises nearby (:func:`recommender_sharpness`), compared before and after
 (:func:`compare_sharpness`), and :class:`Curvature`. And of lists: :func:`neglected_items`.
 
+Enters, of counts and item weights alone: the terms of a generalisation bound, :class:`BoundTerms`, and
+:func:`compare_penalties`, item-wise against uniform (docs/theory.md).
+
 What the numbers mean is in docs/diagnosis.md.
 """
 
 from tailwise.diagnosis._attribution import Attribution, GapShares, attribute_gap
+from tailwise.diagnosis._bound import (
+    BoundTerms,
+    PenaltyComparison,
+    compare_penalties,
+    generalisation_bound,
+)
 from tailwise.diagnosis._column import ColumnTail, segments_by_column
 from tailwise.diagnosis._curvature import Curvature, GroupCurvature, measure_curvature
 from tailwise.diagnosis._data_tail import DataTail, diagnose_data
@@ -59,6 +68,7 @@ from tailwise.diagnosis._uncertain import Uncertain
 __all__ = [
     "AccuracyGrid",
     "Attribution",
+    "BoundTerms",
     "ColumnTail",
     "Curvature",
     "DataTail",
@@ -75,6 +85,7 @@ __all__ = [
     "ItemShares",
     "Outcomes",
     "OutputFrequency",
+    "PenaltyComparison",
     "Planted",
     "PlantedWorld",
     "PowerLaw",
@@ -93,10 +104,12 @@ __all__ = [
     "accuracy_grid",
     "attribute_gap",
     "bootstrap_skew",
+    "compare_penalties",
     "compare_sharpness",
     "count_slots",
     "diagnose_data",
     "fit_power_law",
+    "generalisation_bound",
     "item_shares",
     "measure_curvature",
     "measure_drift",

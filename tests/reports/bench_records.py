@@ -55,13 +55,20 @@ def write_records(
         },
     )
     for setting in settings:
-        _write_setting(
-            folder / setting, rng, seeds, n_users, effects, curve, [m[0] for m in methods], shuffle
+        write_setting(
+            folder / setting,
+            rng=rng,
+            seeds=seeds,
+            n_users=n_users,
+            effects=effects,
+            curve=curve,
+            methods=[m[0] for m in methods],
+            shuffle=shuffle,
         )
     return folder
 
 
-def _write_setting(folder, rng, seeds, n_users, effects, curve, methods, shuffle):
+def write_setting(folder, *, rng, seeds, n_users, effects, curve, methods, shuffle):
     data, _, histories = folder.name.partition("-")
     n_items = 50
     counts = np.sort(rng.zipf(1.6, n_items).clip(1, 500))[::-1].copy()

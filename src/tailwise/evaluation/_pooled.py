@@ -157,7 +157,9 @@ def relative_difference(
 
     In each setting the estimate is the ratio of the two means over seeds, minus one. Its variance has
     two parts, both linearised as in :func:`compare`: users (each with all targets, averaged over
-    seeds), and seeds. Pooled, every setting weighs the same. Users of one population who appear in
+    seeds), and seeds. What is new in every pair of user and seed is in both and, unlike in
+    :func:`compare`, is taken off once, but never more than leaves the larger of the two parts.
+    Pooled, every setting weighs the same. Users of one population who appear in
     several settings are one cluster; seeds of different settings are independent. The interval is t
     with Satterthwaite's degrees of freedom: each population brings users-1, each setting seeds-1.
 
@@ -206,16 +208,20 @@ def relative_difference(
         components.append(
             (clustered_variance(moved, n_contributing) / n_settings**2, float(n_contributing - 1))
         )
+    of_users = sum(v for v, _ in components)
+    of_seeds = noise = 0.0
     for part in parts:
-        if part.linear.seed_parts.size > 1:
-            components.append(
-                (part.linear.seed_variance / n_settings**2, float(part.linear.seed_parts.size - 1))
-            )
+        n_seeds, n_contributing = part.linear.seed_parts.size, int(np.count_nonzero(part.weights))
+        if n_seeds > 1:
+            components.append((part.linear.seed_variance / n_settings**2, float(n_seeds - 1)))
+            of_seeds += part.linear.seed_variance / n_settings**2
+            noise += part.linear.noise_variance(n_contributing) / n_settings**2
+    variance = max(of_users, of_seeds, of_users + of_seeds - noise)
     difference = float(np.mean([part.linear.estimate for part in parts]))
     n_seeds = min(part.linear.seed_parts.size for part in parts)
     error = dof = low = high = p_value = None
     if is_known:
-        error, dof = float(np.sqrt(sum(v for v, _ in components))), satterthwaite(components)
+        error, dof = float(np.sqrt(variance)), satterthwaite(components, total=variance)
         reach = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, dof)) * error
         low, high = difference - reach, difference + reach
         p_value = _two_sided(difference, error, dof)

@@ -15,7 +15,7 @@ from scipy import stats
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import target_values
 from tailwise.evaluation._evaluate import check_inputs
-from tailwise.evaluation._linearised import clustered_variance, linearise, satterthwaite
+from tailwise.evaluation._linearised import crossed_variance, linearise
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._with_interval import WithInterval
 from tailwise.schema import ITEM_INDEX, USER_INDEX
@@ -71,9 +71,10 @@ def compare_revenue(
 
     ``Σ revenue · Recall@k / Σ revenue`` over the targets of the segment. It is not a forecast: a hit
     says that a purchase made without the recommender would have been shown, not that it was caused.
-    Users are the clusters, since one buyer may hold much of the revenue; the variance is linearised
-    as in :func:`compare`, with Satterthwaite's degrees of freedom (users-1, seeds-1). Where few users
-    hold most of the revenue the interval is approximate.
+    Users are the clusters, since one buyer may hold much of the revenue; the variance is linearised as
+    in :func:`relative_difference`. Where few users hold most of the revenue the interval of a share is
+    approximate (log-normal amounts with σ = 1.6: it covered 86 % with 600 users, 92 % with 2,000); that
+    of the difference held.
 
     Args:
         baseline: One per training seed.
@@ -246,11 +247,8 @@ def _with_interval(
     linear = linearise(numerators, held[None, :])
     if n_units < 2:
         return WithInterval(linear.estimate)
-    components = [(clustered_variance(linear.user_parts, n_units), float(n_units - 1))]
-    if linear.seed_parts.size > 1:
-        components.append((linear.seed_variance, float(linear.seed_parts.size - 1)))
-    error = float(np.sqrt(sum(v for v, _ in components)))
-    reach = float(stats.t.ppf(0.975, satterthwaite(components))) * error
+    variance, dof = crossed_variance(linear, n_units)
+    reach = float(stats.t.ppf(0.975, dof) * np.sqrt(variance))
     return WithInterval(
         linear.estimate, max(least, linear.estimate - reach), min(1.0, linear.estimate + reach)
     )

@@ -281,6 +281,68 @@ def recommend(
     print(made.path)  # noqa: T201 - the command's result
 
 
+@app.command
+def bench(
+    config: Path,
+    *,
+    out: Path,
+    setting: Annotated[list[str] | None, Parameter(negative=())] = None,
+    method: Annotated[list[str] | None, Parameter(negative=())] = None,
+    seed: Annotated[list[int] | None, Parameter(negative=())] = None,
+    processes: int = 1,
+    cell: str | None = None,
+    tables: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Compare methods over data sets and seeds: tune on validation, measure every cell, write the tables.
+
+    The same command goes on where it was stopped; cells that are there are not repeated.
+
+    Args:
+        config: TOML file that declares settings, methods, knobs and seeds; see docs/benchmarks.md.
+        out: Folder of the records.
+        setting: Work at this one only. Repeat for several.
+        method: Work at this one (and the baseline) only. Repeat for several.
+        seed: Work at this one only. Repeat for several.
+        processes: Cells at a time, one thread each; with 1, all threads work on one cell.
+        cell: Run one recorded cell again, SETTING/METHOD/SEED, and hold it against its record.
+        tables: Write tables and figures from the records that are there; train nothing.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    settings = jobs.load_bench_config(config)
+    if cell is not None:
+        _print_cell(jobs.bench_cell(settings, out, **_cell(cell)))
+        return
+    if not tables:
+        jobs.bench(
+            settings,
+            out,
+            processes=processes,
+            settings=setting or (),
+            methods=method or (),
+            seeds=seed or (),
+            quiet=quiet,
+        )
+    from tailwise.reports import write_bench
+
+    print(write_bench(out))  # noqa: T201 - the command's result
+
+
+def _cell(text: str) -> dict[str, Any]:
+    parts = text.split("/")
+    if len(parts) != 3 or not parts[2].isdecimal():
+        raise ConfigError(f"--cell must be SETTING/METHOD/SEED; got {text!r}.")
+    return {"setting": parts[0], "method": parts[1], "seed": int(parts[2])}
+
+
+def _print_cell(result: dict[str, Any]) -> None:
+    for name, value in result["found"].items():
+        print(f"NDCG@10 {name}: {value:.6f}, recorded {result['recorded'][name]:.6f}")  # noqa: T201
+    print("equal to the record" if result["is_equal"] else "NOT equal to the record")  # noqa: T201
+
+
 @assets_app.command(name="list")
 def list_command() -> None:
     """Show every data set and model, its licence, and whether it is in the cache."""

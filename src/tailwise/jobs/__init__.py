@@ -6,6 +6,8 @@ Path("runs/first"))``.
 
 from tailwise.jobs._audit import audit
 from tailwise.jobs._audit_config import ESTIMATORS, AuditConfig
+from tailwise.jobs._bench import bench, bench_cell
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod, BenchSetting, load_bench_config
 from tailwise.jobs._config import (
     DataConfig,
     EvaluationConfig,
@@ -22,6 +24,9 @@ __all__ = [
     "ESTIMATORS",
     "PRESETS",
     "AuditConfig",
+    "BenchConfig",
+    "BenchMethod",
+    "BenchSetting",
     "DataConfig",
     "EvaluationConfig",
     "ListsFile",
@@ -30,9 +35,12 @@ __all__ = [
     "SegmentConfig",
     "VariantConfig",
     "audit",
+    "bench",
+    "bench_cell",
     "config_as_dict",
     "config_from_dict",
     "evaluate",
+    "load_bench_config",
     "load_config",
     "recommend",
     "report",

@@ -11,8 +11,7 @@ from tailwise.jobs._config import RunConfig
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData
 from tailwise.jobs._run_folder import RunFolder
-from tailwise.jobs._train_variant import choose_device, train_variant
-from tailwise.recommenders import encode_titles, resolve_language_model
+from tailwise.jobs._train_variant import encode_catalogue, train_variant
 from tailwise.segments import Segments
 
 __all__ = ["check_by_shuffling"]
@@ -56,13 +55,7 @@ def check_by_shuffling(
     variant = settings.baseline
     todo = [s for s in settings.seeds if not folder.result(variant.name, s).is_done()]
     if todo:
-        with narrator.task(f"titles, by {settings.model.model}") as progress:
-            encodings = encode_titles(
-                data.catalogue.titles(),
-                resolve_language_model(settings.model.model),
-                device=choose_device(settings.device),
-                progress=progress.encoding,
-            )[order]
+        encodings = encode_catalogue(settings, data, narrator)[order]
     for training_seed in todo:
         train_variant(
             settings,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 
-__all__ = ["PRESETS", "config_as_dict", "config_from_dict", "load_config"]
+__all__ = ["PRESETS", "config_as_dict", "config_from_dict", "load_config", "merged", "read_toml"]
 
 T = TypeVar("T")
 _PRESET_FOLDER = resources.files("tailwise.jobs") / "presets"
@@ -38,17 +38,18 @@ def load_config(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
     lowest = tomllib.loads((_PRESET_FOLDER / f"{preset}.toml").read_text()) if preset else {}
-    content = {} if file is None else _read_toml(file)
+    content = {} if file is None else read_toml(file)
     highest = [overrides, *(_parse_setting(setting) for setting in settings)]
     try:
-        return config_from_dict(RunConfig, _merged(lowest, content, *highest))
+        return config_from_dict(RunConfig, merged(lowest, content, *highest))
     except ConfigError as error:
-        if file is None or str(error) == _complaint(_merged(lowest, *highest)):
+        if file is None or str(error) == _complaint(merged(lowest, *highest)):
             raise
         raise ConfigError(f"{error}\n  Read from {file}.") from None
 
 
-def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay nested mappings over each other, the last on top."""
     result: dict[str, Any] = {}
     for source in sources:
         _merge(result, source)
@@ -64,7 +65,12 @@ def _complaint(mapping: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it is not there, or not TOML.
+    """
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -12,6 +12,7 @@ from tailwise.jobs._config import RunConfig, SegmentConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
+from tailwise.jobs._train_variant import test_part
 from tailwise.jobs._variants import VariantConfig
 from tailwise.reports import SCHEMA_VERSION
 from tailwise.segments import PopularityWindow, Segments, concentration, popularity, segment_items
@@ -54,7 +55,7 @@ def measure_run(
         "tailwise_version": tailwise.__version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": describe_data(data),
-        "segments": items.as_dict(data.held_out("test").target_items),
+        "segments": items.as_dict(test_part(data, config).target_items),
         "variants": variants,
         "comparisons": _compare(config, rankings, items),
     }

@@ -11,11 +11,11 @@ from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._train_variant import (
     check_moved_parameters,
     choose_device,
+    encode_catalogue,
     measure_reference,
     train_sasrec,
     train_variant,
 )
-from tailwise.recommenders import encode_titles, resolve_language_model
 from tailwise.reports import read_metrics, write_metrics, write_report
 
 __all__ = ["evaluate", "report", "run"]
@@ -74,13 +74,7 @@ def _train_all(config: RunConfig, folder: RunFolder, data: RunData, narrator: Na
         if not folder.result(variant.name, seed).is_done()
     ]
     if todo:
-        with narrator.task(f"titles, by {config.model.model}") as progress:
-            encodings = encode_titles(
-                data.catalogue.titles(),
-                resolve_language_model(config.model.model),
-                device=choose_device(config.device),
-                progress=progress.encoding,
-            )
+        encodings = encode_catalogue(config, data, narrator)
         check_moved_parameters(config, [v for _, v in todo], data=data, encodings=encodings)
     for seed, variant in todo:
         train_variant(

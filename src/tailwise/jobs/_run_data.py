@@ -60,9 +60,18 @@ class RunData:
         """Return histories and targets of ``validation`` or ``test``."""
         return histories(self.split, part)  # type: ignore[arg-type]
 
-    def training_histories(self) -> list[np.ndarray]:
-        """Return the training items of every user, oldest first."""
-        return training_histories(self.split)[1]
+    def training_histories(self, n: int | None = None, *, seed: int = 0) -> list[np.ndarray]:
+        """Return the training items of every user, oldest first; or of ``n`` of them, drawn by ``seed``.
+
+        With one seed, fewer histories are among the more. Users keep their order. A history of one item
+        has no training target, so it is not drawn.
+        """
+        found = training_histories(self.split)[1]
+        if n is None:
+            return found
+        usable = [row for row, history in enumerate(found) if len(history) > 1]
+        drawn = np.random.default_rng(seed).permutation(usable)[:n]
+        return [found[row] for row in np.sort(drawn)]
 
 
 def prepare_run_data(config: DataConfig, folder: Path, say: Callable[[str], None]) -> RunData:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tailwise.evaluation import Rankings, mean_ndcg, rank_targets
 from tailwise.interactions import HeldOut
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
-from tailwise.jobs._progress import Narrator
+from tailwise.jobs._progress import Narrator, TaskProgress
 from tailwise.jobs._run_data import RunData, sample_users
 from tailwise.jobs._run_folder import ResultFolder
 from tailwise.jobs._variants import VariantConfig, make_optimizer
@@ -27,11 +28,26 @@ from tailwise.recommenders import (
     Recommender,
     build_item_token,
     build_sasrec,
+    encode_titles,
+    resolve_language_model,
     save_recommender,
 )
-from tailwise.training import TrainingConfig, describe_surroundings, fit
+from tailwise.training import FitResult, TrainingConfig, describe_surroundings, fit
 
-__all__ = ["check_moved_parameters", "choose_device", "measure_reference", "train_sasrec", "train_variant"]
+__all__ = [
+    "build_reference",
+    "build_sasrec_reference",
+    "check_moved_parameters",
+    "choose_device",
+    "cost_of",
+    "encode_catalogue",
+    "fit_variant",
+    "measure_reference",
+    "rank",
+    "test_part",
+    "train_sasrec",
+    "train_variant",
+]
 
 VALIDATION_K = 10
 
@@ -43,6 +59,17 @@ def choose_device(requested: str) -> torch.device:
     if requested == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device must be one that is there; got 'cuda', and torch sees no CUDA device.")
     return torch.device(requested)
+
+
+def encode_catalogue(config: RunConfig, data: RunData, narrator: Narrator) -> Tensor:
+    """Encode every title by the run's language model: ``[n_items, d]``; kept in the user's cache."""
+    with narrator.task(f"titles, by {config.model.model}") as progress:
+        return encode_titles(
+            data.catalogue.titles(),
+            resolve_language_model(config.model.model),
+            device=choose_device(config.device),
+            progress=progress.encoding,
+        )
 
 
 def check_moved_parameters(
@@ -87,16 +114,28 @@ def train_sasrec(
     config: RunConfig, *, seed: int, data: RunData, folder: ResultFolder, narrator: Narrator
 ) -> None:
     """Train the reference without a language model, by AdamW, and measure it."""
-    recommender = build_sasrec(
+    recommender = build_sasrec_reference(config, data, seed=seed)
+    variant = VariantConfig("sasrec")
+    training = config.sasrec.training
+    _train(recommender, config, training, variant, seed=seed, data=data, folder=folder, narrator=narrator)
+
+
+def build_sasrec_reference(config: RunConfig, data: RunData, *, seed: int) -> ItemTokenRecommender:
+    """Build the reference without a language model, untrained."""
+    return build_sasrec(
         data.n_items,
         config.sasrec.architecture,
         replace(config.sasrec.tokens, max_length=config.recommender.max_length),
         seed=seed,
         device=choose_device(config.device),
     )
-    variant = VariantConfig("sasrec")
-    training = config.sasrec.training
-    _train(recommender, config, training, variant, seed=seed, data=data, folder=folder, narrator=narrator)
+
+
+def build_reference(name: str, data: RunData) -> Recommender:
+    """Fit a reference that needs no training, ``most-popular`` or ``item-knn``, on the whole log."""
+    if name == "most-popular":
+        return MostPopular(data.counts)
+    return ItemKNN(data.training_histories(), data.n_items)
 
 
 def _train(
@@ -110,52 +149,81 @@ def _train(
     folder: ResultFolder,
     narrator: Narrator,
 ) -> None:
-    counts = torch.from_numpy(data.counts)
-    validation = sample_users(
-        data.held_out("validation"), config.evaluation.validation_users, config.evaluation.seed
-    )
-    histories = data.training_histories()
-    groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
     with narrator.task(f"{variant.name}, seed {seed}") as progress:
-        result = fit(
+        result = fit_variant(
             recommender,
-            make_optimizer(variant, groups, counts, seed=seed),
-            histories,
+            config,
             training,
-            validate=lambda: mean_ndcg(
-                rank(recommender, validation, config, progress=progress.ranking), k=VALIDATION_K
-            ),
-            folder=folder.training,
+            variant,
             seed=seed,
-            identity=_identity(recommender, config, training, variant, seed=seed, data=data),
-            logit_offsets=_logit_offsets(variant, counts),
-            target_weights=_target_weights(variant, counts),
-            history_weights=_history_weights(variant, counts, histories),
-            progress=progress.step,
+            data=data,
+            checkpoints=folder.training,
+            progress=progress,
         )
         save_recommender(recommender, folder.model)
-        rank(recommender, data.held_out("test"), config, progress=progress.ranking).save(folder.rankings)
+        rank(recommender, test_part(data, config), config, progress=progress.ranking).save(folder.rankings)
     folder.write_record(
         {
             "variant": variant.as_dict(),
             "training": asdict(training),
             "seed": seed,
-            "cost": {
-                "train_seconds": result.train_seconds,
-                "n_steps": result.n_steps,
-                "n_epochs": result.n_epochs,
-                "best_epoch": result.best_epoch,
-                "kept_epoch": result.kept_epoch,
-                "targets_per_second": result.targets_per_second,
-                "peak_memory_mib": result.peak_memory_mib,
-                "seconds_per_step": result.train_seconds / result.n_steps,
-            },
+            "cost": cost_of(result),
             "validation_ndcg@10": result.kept_value,
             "epochs": [asdict(epoch) for epoch in result.epochs],
             "data_checksum": data.summary["checksum"],
             "surroundings": describe_surroundings(),
         }
     )
+
+
+def fit_variant(
+    recommender: ItemTokenRecommender,
+    config: RunConfig,
+    training: TrainingConfig,
+    variant: VariantConfig,
+    *,
+    seed: int,
+    data: RunData,
+    checkpoints: Path,
+    progress: TaskProgress,
+) -> FitResult:
+    """Train a recommender one way, in place; a training that was stopped goes on from ``checkpoints``."""
+    counts = torch.from_numpy(data.counts)
+    validation = sample_users(
+        data.held_out("validation"), config.evaluation.validation_users, config.evaluation.seed
+    )
+    histories = data.training_histories(config.data.training_histories, seed=seed)
+    groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
+    return fit(
+        recommender,
+        make_optimizer(variant, groups, counts, seed=seed),
+        histories,
+        training,
+        validate=lambda: mean_ndcg(
+            rank(recommender, validation, config, progress=progress.ranking), k=VALIDATION_K
+        ),
+        folder=checkpoints,
+        seed=seed,
+        identity=_identity(recommender, config, training, variant, seed=seed, data=data),
+        logit_offsets=_logit_offsets(variant, counts),
+        target_weights=_target_weights(variant, counts),
+        history_weights=_history_weights(variant, counts, histories),
+        progress=progress.step,
+    )
+
+
+def cost_of(result: FitResult) -> dict[str, float]:
+    """Give what a training cost, as records keep it: seconds, steps, epochs, MiB."""
+    return {
+        "train_seconds": result.train_seconds,
+        "n_steps": result.n_steps,
+        "n_epochs": result.n_epochs,
+        "best_epoch": result.best_epoch,
+        "kept_epoch": result.kept_epoch,
+        "targets_per_second": result.targets_per_second,
+        "peak_memory_mib": result.peak_memory_mib,
+        "seconds_per_step": result.train_seconds / result.n_steps,
+    }
 
 
 def _logit_offsets(variant: VariantConfig, counts: Tensor) -> Tensor | None:
@@ -185,13 +253,14 @@ def measure_reference(
 ) -> None:
     """Fit and measure a reference that needs no training: ``most-popular`` or ``item-knn``."""
     with narrator.task(name) as progress:
-        recommender: Recommender = (
-            MostPopular(data.counts)
-            if name == "most-popular"
-            else ItemKNN(data.training_histories(), data.n_items)
-        )
-        rank(recommender, data.held_out("test"), config, progress=progress.ranking).save(folder.rankings)
+        recommender = build_reference(name, data)
+        rank(recommender, test_part(data, config), config, progress=progress.ranking).save(folder.rankings)
     folder.write_record({"reference": name, "surroundings": describe_surroundings()})
+
+
+def test_part(data: RunData, config: RunConfig) -> HeldOut:
+    """Return histories and targets of the users who are measured."""
+    return sample_users(data.held_out("test"), config.evaluation.test_users, config.evaluation.seed)
 
 
 def rank(
@@ -239,5 +308,7 @@ def _identity(
         "data": data.summary["checksum"],
         "split": data.summary["split"],
     }
+    if config.data.training_histories is not None:
+        content["training_histories"] = config.data.training_histories
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{variant.name}, seed {seed}, settings {digest[:12]}"

@@ -18,6 +18,7 @@ from tailwise.recommenders._language_model import choose_dtype, resolve_language
 from tailwise.recommenders._most_popular import MostPopular
 from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
 from tailwise.recommenders._recommend import recommend
+from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_encodings import encode_titles
@@ -29,6 +30,7 @@ __all__ = [
     "ItemTokenConfig",
     "ItemTokenRecommender",
     "MostPopular",
+    "PopularityPenalised",
     "Recommender",
     "SASRecConfig",
     "SequenceBatch",

@@ -1,0 +1,273 @@
+"""The benchmark: a declared grid of data sets, methods and seeds, cell by cell, resumable at any point."""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailwise.errors import ConfigError
+from tailwise.jobs._bench_cell import Cell, prepare_setting, run_cell
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod
+from tailwise.jobs._bench_folder import BenchFolder
+from tailwise.jobs._bench_tuning import read_choice, tune
+from tailwise.jobs._config_file import config_as_dict
+from tailwise.jobs._progress import Narrator
+from tailwise.jobs._run_folder import write_json
+
+__all__ = ["bench", "bench_cell"]
+
+Task = tuple[Callable[..., str], tuple[Any, ...]]
+
+
+def bench(
+    config: BenchConfig,
+    out: Path,
+    *,
+    processes: int = 1,
+    settings: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    quiet: bool = False,
+) -> None:
+    """Tune every method on validation users, then train and measure every cell that is missing.
+
+    Tuning comes first, for the choices must stand before any test user is looked at; the baseline's
+    before the others', which take over its training. Cells go seed by seed, so that a benchmark that was
+    stopped holds pairs. The same call goes on where it was.
+
+    Args:
+        config: What is compared.
+        out: The benchmark's folder; new, or of the same benchmark (settings, methods and seeds may be added).
+        processes: Cells at a time, one thread each; 1 uses all threads on one cell.
+        settings: Names of those to work at; all if empty.
+        methods: Likewise; the baseline is always among them.
+        seeds: Likewise.
+        quiet: Say nothing on standard error.
+
+    Raises:
+        ConfigError: a name is unknown, or ``out`` holds another benchmark.
+    """
+    narrator = Narrator(quiet=quiet)
+    chosen_settings = _chosen("settings", settings, [s.name for s in config.settings])
+    chosen_methods = [
+        method
+        for method in config.methods
+        if method.role == "baseline"
+        or method.name in _chosen("methods", methods, [m.name for m in config.methods])
+    ]
+    chosen_seeds = _chosen("seeds", seeds, list(config.seeds))
+    _declare(config, out)
+    for name in chosen_settings:
+        if not (BenchFolder(out).setting(name).path / "setting.json").is_file():
+            prepare_setting(config, out, name, narrator)
+    with _Workers(processes) as run_all:
+        for stage in _stages(config, out, chosen_settings, chosen_methods, chosen_seeds):
+            for done, total, line in run_all(stage):
+                narrator.say(f"[{done}/{total}] {line}")
+
+
+def _chosen(what: str, asked: Sequence[Any], known: list[Any]) -> list[Any]:
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{what} must be among {', '.join(map(str, known))}; got {', '.join(map(str, unknown))}."
+        )
+    return [name for name in known if not asked or name in asked]
+
+
+def _declare(config: BenchConfig, out: Path) -> None:
+    """Write ``bench.json``, or check that what is there is a part of this benchmark."""
+    file = BenchFolder(out).declaration
+    declared = config_as_dict(config)
+    for setting in declared["settings"]:  # where files lie is nobody else's business
+        for key in ("interactions", "items"):
+            if key in setting["data"]:
+                setting["data"][key] = str(Path(*Path(setting["data"][key]).parts[-2:]))
+    if file.is_file():
+        earlier = json.loads(file.read_text())["declared"]
+        fixed = ("run", "tuning_seed", "n_trials", "tuning_users", "margin")
+        differing = [key for key in fixed if earlier[key] != declared[key]]
+        for what in ("settings", "methods"):
+            now = {entry["name"]: entry for entry in declared[what]}
+            differing += [
+                f"{what}.{entry['name']}"
+                for entry in earlier[what]
+                if entry["name"] in now and entry != now[entry["name"]]
+            ]
+        if differing:
+            raise ConfigError(
+                f"--out must hold this benchmark or nothing; got {str(out)!r}, where "
+                f"{', '.join(differing)} are declared otherwise.\n  Choose another folder, or change the "
+                "name of what changed."
+            )
+    write_json(
+        {
+            "schema_version": 1,
+            "question": config.question,
+            "baseline": config.baseline.name,
+            "methods": [{"name": m.name, "label": m.text, "role": m.role} for m in config.methods],
+            "seeds": list(config.seeds),
+            "margin": config.margin,
+            "rule": config.rule,
+            "n_trials": config.n_trials,
+            "settings": [setting.name for setting in config.settings],
+            "declared": declared,
+        },
+        file,
+    )
+
+
+def _stages(
+    config: BenchConfig,
+    out: Path,
+    settings: Sequence[str],
+    methods: Sequence[BenchMethod],
+    seeds: Sequence[int],
+) -> Iterator[list[Task]]:
+    """Yield lists of tasks; one list may rest on what the lists before it found."""
+    baseline = config.baseline
+    tuned = [method for method in methods if method.reference is None]
+
+    def untuned(setting: str, method: BenchMethod) -> bool:
+        return not BenchFolder(out).setting(setting).tuning(method.name).is_file()
+
+    yield [
+        (tune, (config, out, setting, baseline, None)) for setting in settings if untuned(setting, baseline)
+    ]
+    yield [
+        (tune, (config, out, setting, method, read_choice(out, setting, baseline.name)))
+        for setting in settings
+        for method in tuned
+        if method is not baseline and untuned(setting, method)
+    ]
+    todo = [
+        cell
+        for seed in seeds
+        for setting in settings
+        for method in methods
+        for cell in _cells(config, out, setting, method, seed)
+        if not _is_done(out, cell)
+    ]
+    yield [_task(config, out, cell) for cell in todo if not config.method(cell.method).is_rerank]
+    yield [_task(config, out, cell) for cell in todo if config.method(cell.method).is_rerank]
+
+
+def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int) -> list[Cell]:
+    """The method as chosen, and the points of its curve."""
+    if method.reference:
+        return [Cell(setting, method.name, seed, {})]
+    of_baseline = read_choice(out, setting, config.baseline.name)["knobs"]
+    own = read_choice(out, setting, method.name)["knobs"]
+    cells = [Cell(setting, method.name, seed, config.knobs(method, own, of_baseline))]
+    for knob, values in method.curve.items():
+        cells += [
+            Cell(
+                setting,
+                method.name,
+                seed,
+                config.knobs(method, {**own, knob: value}, of_baseline),
+                point=(knob, value),
+            )
+            for value in values
+        ]
+    return cells
+
+
+def _is_done(out: Path, cell: Cell) -> bool:
+    value = None if cell.point is None else float(cell.point[1])
+    return BenchFolder(out).setting(cell.setting).cell(cell.method, cell.seed, value).is_done()
+
+
+def _task(config: BenchConfig, out: Path, cell: Cell) -> Task:
+    return _measure, (config, out, cell)
+
+
+def _measure(config: BenchConfig, out: Path, cell: Cell) -> str:
+    """Run a cell; return a line for people."""
+    baseline = BenchFolder(out).setting(cell.setting).cell_work(config.baseline.name, cell.seed)
+    record = run_cell(config, out, cell, baseline.model)
+    found, cost = record["test"], record["cost"]
+    seconds = f"  ({cost['train_seconds']:.0f} s)" if cost else ""
+    return f"{cell.text}: NDCG@10 {found['overall']:.4f} overall, {found['tail']:.4f} tail{seconds}"
+
+
+class _Workers:
+    """Processes that run tasks; one process is this one, with all its threads."""
+
+    def __init__(self, processes: int) -> None:
+        if processes < 1:
+            raise ConfigError(f"--processes must be >= 1; got {processes}.")
+        self._pool: ProcessPoolExecutor | None = None
+        if processes > 1:
+            self._pool = ProcessPoolExecutor(
+                processes, multiprocessing.get_context("spawn"), initializer=_one_thread
+            )
+
+    def __enter__(self) -> Callable[[list[Task]], Iterator[tuple[int, int, str]]]:
+        return self._run_all
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def _run_all(self, tasks: list[Task]) -> Iterator[tuple[int, int, str]]:
+        if self._pool is None:
+            for done, (call, arguments) in enumerate(tasks, start=1):
+                yield done, len(tasks), call(*arguments)
+            return
+        waiting: set[Future[str]] = {self._pool.submit(call, *arguments) for call, arguments in tasks}
+        done = 0
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                done += 1
+                yield done, len(tasks), future.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, seed: int) -> dict[str, Any]:
+    """Run one cell again, with the settings that tuning chose, and hold it against its record.
+
+    Args:
+        config: What is compared.
+        out: Folder of the benchmark, with the records; it is not changed.
+        setting: Name.
+        method: Name.
+        seed: Of the training.
+
+    Returns:
+        ``recorded`` and ``found`` test NDCG@10 (overall, head, tail), and ``is_equal``.
+
+    Raises:
+        ConfigError: a name is unknown, or the cell is not in the records.
+    """
+    _chosen("setting", [setting], [s.name for s in config.settings])
+    _chosen("method", [method], [m.name for m in config.methods])
+    cell = _cells(config, out, setting, config.method(method), seed)[0]
+    kept = BenchFolder(out).setting(setting).cell(method, seed)
+    if not kept.is_done():
+        raise ConfigError(
+            f"cell must be in the records; got {cell.text}, which {str(out)!r} does not hold.\n"
+            "  Run the benchmark without --cell."
+        )
+    recorded = kept.read_record()["test"]
+    again = out.parent / f"{out.name}.again"
+    shutil.rmtree(again, ignore_errors=True)
+    try:
+        model = None
+        if config.method(method).is_rerank:
+            first = _cells(config, out, setting, config.baseline, seed)[0]
+            run_cell(config, again, first, None)
+            model = BenchFolder(again).setting(setting).cell_work(config.baseline.name, seed).model
+        found = run_cell(config, again, cell, model)["test"]
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
+    return {"recorded": recorded, "found": found, "is_equal": recorded == found}

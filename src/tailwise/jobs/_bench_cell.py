@@ -1,0 +1,286 @@
+"""One cell of a benchmark: a method trained and measured once, in one setting, with one seed."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from tailwise.evaluation import Rankings, evaluate_variant, target_values
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
+from tailwise.jobs._bench_folder import BenchFolder, rank_columns
+from tailwise.jobs._config import RunConfig
+from tailwise.jobs._measure import cut_segments
+from tailwise.jobs._progress import Narrator
+from tailwise.jobs._run_data import RunData, prepare_run_data, sample_users
+from tailwise.jobs._run_folder import ResultFolder, write_json
+from tailwise.jobs._train_variant import (
+    build_reference,
+    build_sasrec_reference,
+    choose_device,
+    cost_of,
+    encode_catalogue,
+    fit_variant,
+    rank,
+    test_part,
+)
+from tailwise.jobs._variants import VariantConfig
+from tailwise.recommenders import (
+    ItemTokenRecommender,
+    PopularityPenalised,
+    Recommender,
+    build_item_token,
+    load_recommender,
+    save_recommender,
+)
+from tailwise.schema import ITEM_INDEX, PRICE, QUANTITY, REVENUE, USER_INDEX
+from tailwise.segments import Segments
+from tailwise.training import describe_surroundings
+
+__all__ = ["Cell", "prepare_setting", "run_cell", "run_trial"]
+
+K = 10
+_SEGMENTS = ("head", "tail")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained and measured.
+
+    Attributes:
+        setting: Name.
+        method: Name.
+        seed: Of the training.
+        knobs: All that decides the training (:meth:`BenchConfig.knobs`).
+        point: Of the method's curve: knob and value; None for the method as chosen.
+        trial: Number of the trial, where this is one; else None.
+    """
+
+    setting: str
+    method: str
+    seed: int
+    knobs: Knobs
+    point: tuple[str, float] | None = None
+    trial: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What people read."""
+        at = f" {self.point[0]}={self.point[1]:g}" if self.point else ""
+        what = f"trial {self.trial}" if self.trial is not None else f"seed {self.seed}"
+        return f"{self.setting}, {self.method}{at}, {what}"
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The data of a setting, as all its cells share them."""
+
+    data: RunData
+    segments: Segments
+    encodings: Tensor
+
+
+_scenes: dict[tuple[Path, str], _Scene] = {}  # the last one: a process stays at a setting for a while
+
+
+def _scene(config: BenchConfig, out: Path, setting: str) -> _Scene:
+    if (out, setting) not in _scenes:
+        _scenes.clear()
+        _scenes[out, setting] = _read_scene(config, out, setting)
+    return _scenes[out, setting]
+
+
+def _read_scene(config: BenchConfig, out: Path, setting: str) -> _Scene:
+    quiet = Narrator(quiet=True)
+    run = _any_run(config, setting)
+    data = prepare_run_data(run.data, BenchFolder(out).setting(setting).data, quiet.say)
+    return _Scene(data, cut_segments(data, run.segments), encode_catalogue(run, data, quiet))
+
+
+def _any_run(config: BenchConfig, setting: str) -> RunConfig:
+    """Settings that all cells of a setting share."""
+    baseline = config.baseline
+    return config.run_config(
+        config.setting(setting), baseline, config.knobs(baseline, {}, {}), seed=config.seeds[0]
+    )
+
+
+def prepare_setting(config: BenchConfig, out: Path, setting: str, narrator: Narrator) -> None:
+    """Read, split and keep the data of a setting, encode its titles, and describe it for the tables."""
+    folder = BenchFolder(out).setting(setting)
+    run = _any_run(config, setting)
+    data = prepare_run_data(run.data, folder.data, narrator.say)
+    encode_catalogue(run, data, narrator)
+    segments = cut_segments(data, run.segments)
+    held_out = test_part(data, run)
+    popular = rank(build_reference("most-popular", data), held_out, run)  # any ranking: for its targets
+    labels = np.array(segments.names)[segments.labels]
+    folder.write_targets(popular, labels, _revenue(data.split.test))
+    items = pl.DataFrame({ITEM_INDEX: np.arange(data.n_items), "count": data.counts, "segment": labels})
+    items.write_parquet(folder.path / "items.parquet")
+    split = data.split
+    write_json(
+        {
+            "data": data.summary["name"],
+            "histories": run.data.training_histories,
+            "n_users": split.n_users,
+            "n_items": split.n_items,
+            "n_interactions": data.summary["n_interactions"],
+            "checksum": data.summary["checksum"],
+            "split": data.summary["split"],
+            "test": {
+                "n_users": held_out.n_users,
+                "n_targets": len(held_out.target_items),
+                "n_tied": split.n_tied_test,
+            },
+            "segments": {"rule": segments.rule, "parameters": dict(segments.parameters)},
+            "backbone": f"{run.model.model}, {run.model.depth or 'all'} layers, LoRA {run.model.lora_rank}",
+        },
+        folder.path / "setting.json",
+    )
+
+
+def _revenue(held_out: pl.DataFrame) -> pl.DataFrame:
+    """Money of the held-out interactions: as given, else price times quantity, else null."""
+    if REVENUE in held_out.columns:
+        money = pl.col(REVENUE)
+    elif {PRICE, QUANTITY} <= set(held_out.columns):
+        money = pl.col(PRICE) * pl.col(QUANTITY)
+    else:
+        money = pl.lit(None)
+    return held_out.select(USER_INDEX, ITEM_INDEX, money.cast(pl.Float64).alias(REVENUE))
+
+
+def run_trial(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path | None) -> dict[str, Any]:
+    """Train one trial and measure it on validation users; what is finished is read back.
+
+    Returns:
+        ``validation`` (overall, head, tail NDCG@10) and ``seconds``.
+    """
+    assert cell.trial is not None
+    folder = BenchFolder(out).setting(cell.setting).trial(cell.method, cell.trial)
+    if folder.is_done():
+        return folder.read_record()
+    began = time.perf_counter()
+    scene = _scene(config, out, cell.setting)
+    recommender, run, cost = _recommender(config, out, cell, folder, model_of_baseline)
+    record = {
+        "settings": dict(cell.knobs),
+        "validation": _validation(config, run, recommender, scene),
+        "seconds": cost["train_seconds"] if cost else time.perf_counter() - began,
+    }
+    if config.method(cell.method).role != "baseline":
+        shutil.rmtree(folder.model, ignore_errors=True)
+    shutil.rmtree(folder.training, ignore_errors=True)
+    folder.write_record(record)
+    return record
+
+
+def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path | None) -> dict[str, Any]:
+    """Train one cell and measure it on test users; what is finished is read back."""
+    folder = BenchFolder(out).setting(cell.setting)
+    value = None if cell.point is None else float(cell.point[1])
+    kept, work = folder.cell(cell.method, cell.seed, value), folder.cell_work(cell.method, cell.seed, value)
+    if kept.is_done():
+        return kept.read_record()
+    scene = _scene(config, out, cell.setting)
+    recommender, run, cost = _recommender(config, out, cell, work, model_of_baseline)
+    ranked = rank(recommender, test_part(scene.data, run), run)
+    kept.path.mkdir(parents=True, exist_ok=True)
+    rank_columns(ranked).write_parquet(kept.path / "ranks.parquet")
+    record = {
+        "schema_version": 1,
+        "cell": {
+            "setting": cell.setting,
+            "method": cell.method,
+            "seed": cell.seed,
+            "curve": None if cell.point is None else {"knob": cell.point[0], "value": cell.point[1]},
+        },
+        "settings": _settings(config.method(cell.method), cell.knobs),
+        "cost": cost,
+        "validation": _validation(config, run, recommender, scene),
+        "test": _means(ranked, scene.segments),
+        "exposure": _exposure(ranked, scene.segments),
+        "surroundings": describe_surroundings(),
+    }
+    is_baseline = config.method(cell.method).role == "baseline" and cell.point is None
+    shutil.rmtree(work.training if is_baseline else work.path, ignore_errors=True)
+    kept.write_record(record)
+    return record
+
+
+def _settings(method: BenchMethod, knobs: Knobs) -> dict[str, Any]:
+    if method.reference:
+        return {"reference": method.reference}
+    variant = method.make_variant(knobs).as_dict()
+    training = {k: v for k, v in knobs.items() if k.startswith("training.")}
+    return {**variant, **training} | ({"rerank": method.rerank(knobs)} if method.is_rerank else {})
+
+
+def _recommender(
+    config: BenchConfig, out: Path, cell: Cell, work: ResultFolder, model_of_baseline: Path | None
+) -> tuple[Recommender, RunConfig, dict[str, float] | None]:
+    """Return a cell's recommender, trained, its settings, and what the training cost."""
+    scene, method = _scene(config, out, cell.setting), config.method(cell.method)
+    run = config.run_config(config.setting(cell.setting), method, cell.knobs, seed=cell.seed)
+    if method.is_rerank:
+        assert model_of_baseline is not None  # the order of the work
+        trained = load_recommender(model_of_baseline, device=choose_device(run.device))
+        counts = torch.from_numpy(scene.data.counts)
+        return PopularityPenalised(trained, counts, method.rerank(cell.knobs)), run, None
+    if method.reference in ("most-popular", "item-knn"):
+        return build_reference(method.reference, scene.data), run, None
+    recommender: ItemTokenRecommender
+    if method.reference == "sasrec":
+        recommender = build_sasrec_reference(run, scene.data, seed=cell.seed)
+        training, variant = run.sasrec.training, VariantConfig("sasrec")
+    else:
+        recommender = build_item_token(
+            scene.encodings, run.model, run.recommender, seed=cell.seed, device=choose_device(run.device)
+        )
+        training, variant = run.training, run.variants[0]
+    with Narrator(quiet=True).task(cell.text) as progress:
+        result = fit_variant(
+            recommender,
+            run,
+            training,
+            variant,
+            seed=cell.seed,
+            data=scene.data,
+            checkpoints=work.training,
+            progress=progress,
+        )
+    save_recommender(recommender, work.model)
+    return recommender, run, cost_of(result)
+
+
+def _validation(
+    config: BenchConfig, run: RunConfig, recommender: Recommender, scene: _Scene
+) -> dict[str, float]:
+    users = sample_users(scene.data.held_out("validation"), config.tuning_users, run.evaluation.seed + 1)
+    return _means(rank(recommender, users, run), scene.segments)
+
+
+def _means(ranked: Rankings, segments: Segments) -> dict[str, float]:
+    """NDCG@10 overall and per segment."""
+    values = target_values(ranked, "ndcg", K)
+    items = ranked.targets[ITEM_INDEX].to_numpy()
+    found = {"overall": float(values.mean())}
+    for name in _SEGMENTS:
+        of_segment = values[segments.mask(name)[items]]
+        found[name] = float(of_segment.mean()) if of_segment.size else 0.0
+    return found
+
+
+def _exposure(ranked: Rankings, segments: Segments) -> dict[str, float]:
+    rows = evaluate_variant(ranked, segments, ks=[K], metrics=["ndcg"], n_resamples=100)["exposure"]
+
+    def value(metric: str, segment: str | None) -> float:
+        return next(float(r["value"]) for r in rows if (r["metric"], r["segment"]) == (metric, segment))
+
+    return {"tail_slot_share": value("slot_share", "tail"), "coverage": value("coverage", None)}

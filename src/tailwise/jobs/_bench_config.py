@@ -1,0 +1,232 @@
+"""What a benchmark compares: settings (data and amount), methods with their knobs, seeds, rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tailwise.errors import ConfigError
+from tailwise.jobs._config import RunConfig
+from tailwise.jobs._config_file import config_from_dict, merged, read_toml
+from tailwise.jobs._variants import VariantConfig
+
+__all__ = ["BenchConfig", "BenchMethod", "BenchSetting", "Knobs", "load_bench_config"]
+
+Knobs = Mapping[str, float | int | str]
+"""Setting of a method -> its value: a field of :class:`VariantConfig`, ``training.<field>`` or ``rerank``."""
+
+_ROLES = ("baseline", "rival", "eisam", "control", "scale")
+_REFERENCES = ("most-popular", "item-knn", "sasrec")
+RERANK = "rerank"
+_OF_TRAINING = "training."
+
+
+@dataclass(frozen=True)
+class BenchSetting:
+    """A data set and how much of it is trained on.
+
+    Attributes:
+        name: Of its folder and in tables.
+        data: Log, catalogue, split and number of training histories, as in :class:`DataConfig`.
+        run: What differs here from the benchmark's ``run``, nested like it.
+    """
+
+    name: str
+    data: dict[str, Any]
+    run: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BenchMethod:
+    """A way to train, and what is searched of it.
+
+    Attributes:
+        name: Of its folder and in records.
+        role: ``baseline`` (exactly one), ``rival``, ``eisam``, ``control``, or ``scale`` (a reference that is
+            shown and not tuned).
+        label: What people read; by default the name.
+        variant: Fixed fields of :class:`VariantConfig`.
+        training: Fixed fields of the training, over those of the benchmark's run and over what
+            tuning chose for the baseline.
+        reference: ``most-popular``, ``item-knn`` or ``sasrec`` in place of a variant.
+        search: Knob -> list of values, or ``{low=, high=, log=}``; tuned on validation.
+        curve: Knob -> values at which the method is measured as well, all else as chosen; one knob.
+    """
+
+    name: str
+    role: str
+    label: str = ""
+    variant: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    reference: str | None = None
+    search: dict[str, Any] = field(default_factory=dict)
+    curve: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role not in _ROLES:
+            raise ConfigError(f"methods.role must be one of {', '.join(_ROLES)}; got {self.role!r}.")
+        if (self.role == "scale") != (self.reference is not None):
+            raise ConfigError(
+                f"method {self.name!r} must have a reference if, and only if, its role is scale; got role "
+                f"{self.role!r} and reference {self.reference!r}."
+            )
+        if self.reference is not None and self.reference not in _REFERENCES:
+            raise ConfigError(
+                f"reference of {self.name!r} must be one of {', '.join(_REFERENCES)}; got {self.reference!r}."
+            )
+        if len(self.curve) > 1:
+            raise ConfigError(f"curve of {self.name!r} must have one knob; got {', '.join(self.curve)}.")
+        for knob, space in self.search.items():
+            _check_space(self.name, knob, space)
+        if self.reference is None:
+            for knobs in ({}, *({k: _any_of(s)} for k, s in self.search.items())):
+                self.make_variant({**{k: _any_of(s) for k, s in self.search.items()}, **knobs})
+
+    @property
+    def text(self) -> str:
+        """What people read."""
+        return self.label or self.name
+
+    @property
+    def is_rerank(self) -> bool:
+        """True if the method changes the baseline's scores, and trains nothing."""
+        return RERANK in self.search or RERANK in self.variant
+
+    def make_variant(self, knobs: Knobs) -> VariantConfig:
+        """Return the variant at some values of its knobs."""
+        own = {k: v for k, v in {**self.variant, **knobs}.items() if k != RERANK and "." not in k}
+        return config_from_dict(VariantConfig, {"name": self.name, **own}, f"methods.{self.name}.")
+
+    def rerank(self, knobs: Knobs) -> float:
+        """Return the penalty per unit of log(1 + count) that scores are re-ranked by; 0 for none."""
+        return float({**self.variant, **knobs}.get(RERANK, 0.0))
+
+
+def _check_space(method: str, knob: str, space: Any) -> None:
+    if isinstance(space, list) and space:
+        return
+    if isinstance(space, dict) and {"low", "high"} <= set(space) <= {"low", "high", "log"}:
+        low, high = space["low"], space["high"]
+        if low < high and (low > 0 or not space.get("log")):
+            return
+    raise ConfigError(
+        f"search of {method!r} must map {knob} to a list of values or to low < high (> 0 with log = true); "
+        f"got {space!r}."
+    )
+
+
+def _any_of(space: Any) -> Any:
+    return space[0] if isinstance(space, list) else space["low"]
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """A declared comparison.
+
+    Attributes:
+        question: What it answers.
+        settings: Data sets and amounts.
+        methods: In the order of tables; one is the baseline.
+        run: What all trainings share: fields of :class:`RunConfig` but data, variants, references and seeds.
+        seeds: One cell per setting, method and seed.
+        tuning_seed: Of the trials; not among ``seeds``.
+        n_trials: Per setting and method, the same for all that have something to search.
+        tuning_users: Validation users that judge a trial, at most.
+        margin: Share of the baseline's overall NDCG@10 that a choice may cost; also of the
+            non-inferiority test.
+    """
+
+    question: str
+    settings: tuple[BenchSetting, ...]
+    methods: tuple[BenchMethod, ...]
+    run: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    tuning_seed: int = 100
+    n_trials: int = 6
+    tuning_users: int = 4000
+    margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        for what, entries in (("settings", self.settings), ("methods", self.methods)):
+            names = [entry.name for entry in entries]
+            if not names or len(set(names)) < len(names):
+                raise ConfigError(f"{what} must be one or more of different names; got {', '.join(names)}.")
+        n_baselines = sum(method.role == "baseline" for method in self.methods)
+        if n_baselines != 1:
+            raise ConfigError(f"methods must hold one of role baseline; got {n_baselines}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds must be one or more different numbers; got {list(self.seeds)}.")
+        if self.tuning_seed in self.seeds:
+            raise ConfigError(
+                f"tuning_seed must not be among the seeds that are tested; got {self.tuning_seed}."
+            )
+        if self.n_trials < 1:
+            raise ConfigError(f"n_trials must be >= 1; got {self.n_trials}.")
+        if not 0 <= self.margin < 1:
+            raise ConfigError(f"margin must be in [0, 1); got {self.margin}.")
+        for setting in self.settings:
+            self.run_config(setting, self.baseline, self.knobs(self.baseline, {}, {}), seed=self.seeds[0])
+
+    @property
+    def baseline(self) -> BenchMethod:
+        """What the others are compared with."""
+        return next(method for method in self.methods if method.role == "baseline")
+
+    def setting(self, name: str) -> BenchSetting:
+        """Return a setting by its name."""
+        return next(setting for setting in self.settings if setting.name == name)
+
+    def method(self, name: str) -> BenchMethod:
+        """Return a method by its name."""
+        return next(method for method in self.methods if method.name == name)
+
+    @property
+    def rule(self) -> str:
+        """Say how a trial is chosen."""
+        return (
+            f"Of {self.n_trials} trials per method and setting, on validation users and seed "
+            f"{self.tuning_seed} alone: for the baseline the highest overall NDCG@10; for the others the "
+            f"highest tail NDCG@10 among trials whose overall NDCG@10 is at least {1 - self.margin:.0%} of "
+            "the baseline's, and where there is none the highest overall."
+        ).replace("%", " %")
+
+    def knobs(self, method: BenchMethod, own: Knobs, of_baseline: Knobs) -> Knobs:
+        """Return all that decides a method's training here.
+
+        Args:
+            method: Whose.
+            own: Values of what it searches.
+            of_baseline: What was chosen for the baseline; its training is taken over, unless the
+                method has its own.
+        """
+        shared = {k: v for k, v in of_baseline.items() if k.startswith(_OF_TRAINING)}
+        fixed = {f"{_OF_TRAINING}{k}": v for k, v in method.training.items()}
+        return {**shared, **fixed, **own}
+
+    def run_config(self, setting: BenchSetting, method: BenchMethod, knobs: Knobs, *, seed: int) -> RunConfig:
+        """Return the settings of one training; ``knobs`` are those of :meth:`knobs`."""
+        training = {k.removeprefix(_OF_TRAINING): v for k, v in knobs.items() if k.startswith(_OF_TRAINING)}
+        content = merged(self.run, setting.run, {"training": training})
+        variant = {"name": method.name} if method.reference else method.make_variant(knobs).as_dict()
+        return config_from_dict(
+            RunConfig,
+            {**content, "data": setting.data, "variants": [variant], "references": [], "seeds": [seed]},
+        )
+
+
+def load_bench_config(file: Path) -> BenchConfig:
+    """Read a benchmark's declaration. Paths of data are relative to the file.
+
+    Raises:
+        ConfigError: the file is not there or not TOML, or a setting is unknown or out of range.
+    """
+    content = read_toml(file)
+    for setting in content.get("settings", []):
+        data = setting.get("data", {})
+        for key in ("interactions", "items"):
+            if isinstance(data.get(key), str):
+                data[key] = str((file.parent / data[key]).resolve())
+    try:
+        return config_from_dict(BenchConfig, content)
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n  Read from {file}.") from None

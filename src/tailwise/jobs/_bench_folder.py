@@ -1,0 +1,98 @@
+"""What lies where in a benchmark's folder, and how a cell's outcome is kept.
+
+::
+
+    <bench>/bench.json                        question, methods, seeds, the rule of choice
+            <setting>/data/                   catalogue and split as they were (not needed for tables)
+                      setting.json            data, split, segments
+                      targets.parquet         the held-out targets, one row each
+                      items.parquet           training count and segment of every item
+                      tuning/<method>.json    all trials on validation, and which was chosen
+                      cells/<method>/seed-<n>/record.json  ranks.parquet
+                      cells/<method>@<value>/...           a point of the method's curve
+                      work/                   checkpoints and models; may be deleted when all is done
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tailwise.evaluation import Rankings
+from tailwise.jobs._run_folder import ResultFolder
+
+__all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns"]
+
+BEYOND = 2**16 - 1
+"""Rank that stands for all further ones: no metric looks so deep."""
+
+
+def rank_columns(rankings: Rankings) -> pl.DataFrame:
+    """Return where each target landed, small: ``n_better`` and ``n_tied``, capped at :data:`BEYOND`."""
+    return rankings.targets.select(
+        pl.col("n_better", "n_tied").clip(upper_bound=BEYOND).cast(pl.UInt16),
+    )
+
+
+@dataclass(frozen=True)
+class SettingFolder:
+    """The folder of one data set and amount."""
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """Catalogue and split."""
+        return self.path / "data"
+
+    def tuning(self, method: str) -> Path:
+        """Return the file of a method's trials."""
+        return self.path / "tuning" / f"{method}.json"
+
+    def trial(self, method: str, number: int) -> ResultFolder:
+        """Return where a trial works and keeps its outcome."""
+        return ResultFolder(self.path / "work" / "tuning" / method / f"trial-{number}")
+
+    def cell(self, method: str, seed: int, point: float | None = None) -> ResultFolder:
+        """Return where a cell keeps its outcome."""
+        return ResultFolder(self.path / "cells" / _folder_name(method, point) / f"seed-{seed}")
+
+    def cell_work(self, method: str, seed: int, point: float | None = None) -> ResultFolder:
+        """Return where a cell keeps checkpoints and its model."""
+        return ResultFolder(self.path / "work" / "cells" / _folder_name(method, point) / f"seed-{seed}")
+
+    def write_targets(self, rankings: Rankings, labels: np.ndarray, revenue: pl.DataFrame) -> None:
+        """Keep the held-out targets, in the order that ranks have.
+
+        Args:
+            rankings: Any of the test users.
+            labels: ``[n_items]`` name of each item's segment.
+            revenue: ``user_index``, ``item_index`` and ``revenue`` of the held-out rows.
+        """
+        keys = ["user_index", "item_index"]
+        targets = rankings.targets.select(keys)
+        rows = targets.join(revenue.unique(keys), on=keys, how="left", maintain_order="left").with_columns(
+            segment=pl.Series(labels[targets["item_index"].to_numpy()], dtype=pl.String)
+        )
+        rows.select(*keys, "segment", "revenue").write_parquet(self.path / "targets.parquet")
+
+
+@dataclass(frozen=True)
+class BenchFolder:
+    """A benchmark's folder."""
+
+    path: Path
+
+    @property
+    def declaration(self) -> Path:
+        """What is compared."""
+        return self.path / "bench.json"
+
+    def setting(self, name: str) -> SettingFolder:
+        """Return the folder of a setting."""
+        return SettingFolder(self.path / name)
+
+
+def _folder_name(method: str, point: float | None) -> str:
+    return method if point is None else f"{method}@{point:g}"

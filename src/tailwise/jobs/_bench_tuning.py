@@ -1,0 +1,121 @@
+"""Settings chosen on validation users, with as many trials for every method."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tailwise.errors import ConfigError
+from tailwise.jobs._bench_cell import Cell, run_trial
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
+from tailwise.jobs._bench_folder import BenchFolder
+from tailwise.jobs._run_folder import write_json
+
+__all__ = ["Chosen", "read_choice", "tune"]
+
+Chosen = dict[str, Any]
+"""``knobs``: what a method searches, as chosen; ``trial``: its number."""
+
+
+def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, baseline: Chosen | None) -> str:
+    """Try a method's settings one after another and write ``tuning/<method>.json``.
+
+    Values come from Optuna's TPE sampler with a fixed seed, told of each outcome before it is asked
+    again; so a search that was stopped asks the same questions again, and finds the answers in its folder.
+
+    Args:
+        config: The benchmark.
+        out: Its folder.
+        setting: Where.
+        method: With a search, or with nothing to search (one trial).
+        baseline: What was chosen for the baseline; None for the baseline itself.
+
+    Returns:
+        A line for people.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = BenchFolder(out).setting(setting)
+    n_random = max(config.n_trials // 2, 3)
+    sampler = optuna.samplers.TPESampler(seed=config.tuning_seed, n_startup_trials=n_random)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    best_overall = None if baseline is None else float(baseline["overall"])
+    trials: list[dict[str, Any]] = []
+    seen: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+    for number in range(config.n_trials if method.search else 1):
+        trial = study.ask()
+        own: Knobs = {knob: _suggest(trial, knob, space) for knob, space in sorted(method.search.items())}
+        key = tuple(sorted(own.items()))
+        if key not in seen:  # a list of few values is asked for the same one twice
+            of_baseline = {} if baseline is None else baseline["knobs"]
+            cell = Cell(
+                setting, method.name, config.tuning_seed, config.knobs(method, own, of_baseline), trial=number
+            )
+            model = None if baseline is None else folder.trial(config.baseline.name, baseline["trial"]).model
+            seen[key] = run_trial(config, out, cell, model)
+        record = seen[key]
+        value = judge(record["validation"], best_overall, margin=config.margin)
+        study.tell(trial, value)
+        trials.append(
+            {
+                "settings": own,
+                "validation": record["validation"],
+                "value": value,
+                "seconds": record["seconds"],
+            }
+        )
+    chosen = max(range(len(trials)), key=lambda i: (trials[i]["value"], -i))
+    write_json(
+        {"method": method.name, "rule": config.rule, "trials": trials, "chosen": chosen},
+        folder.tuning(method.name),
+    )
+    found = trials[chosen]["validation"]
+    values = sorted(trials[chosen]["settings"].items())
+    text = ", ".join(f"{knob}={v:.3g}" if isinstance(v, float) else f"{knob}={v}" for knob, v in values)
+    return (
+        f"{setting}, {method.name}: {text or 'nothing to choose'}; validation NDCG@10 "
+        f"{found['overall']:.4f} overall, {found['tail']:.4f} tail"
+    )
+
+
+def judge(validation: dict[str, float], best_overall: float | None, *, margin: float) -> float:
+    """Value a trial: overall for the baseline; for others tail where overall is kept, else below 0.
+
+    Example:
+        >>> judge({"overall": 0.099, "tail": 0.02}, 0.1, margin=0.02)
+        0.02
+        >>> round(judge({"overall": 0.05, "tail": 0.09}, 0.1, margin=0.02), 6)
+        -0.5
+    """
+    if best_overall is None:
+        return validation["overall"]
+    if validation["overall"] >= (1 - margin) * best_overall:
+        return validation["tail"]
+    return validation["overall"] / best_overall - 1
+
+
+def read_choice(out: Path, setting: str, method: str) -> Chosen:
+    """Return what tuning chose: ``knobs``, ``trial``, and ``overall`` NDCG@10 on validation users.
+
+    Raises:
+        ConfigError: the method is not tuned yet.
+    """
+    file = BenchFolder(out).setting(setting).tuning(method)
+    if not file.is_file():
+        raise ConfigError(f"{method} must be tuned in {setting} first; got no {str(file)!r}.")
+    content = json.loads(file.read_text())
+    trials, number = content["trials"], content["chosen"]
+    knobs = trials[number]["settings"]
+    first = next(i for i, trial in enumerate(trials) if trial["settings"] == knobs)  # where its model is
+    return {"knobs": knobs, "trial": first, "overall": trials[number]["validation"]["overall"]}
+
+
+def _suggest(trial: Any, knob: str, space: Any) -> float | int | str:
+    value: float | int | str
+    if isinstance(space, list):
+        value = trial.suggest_categorical(knob, space)
+    elif isinstance(space["low"], int) and isinstance(space["high"], int):
+        value = trial.suggest_int(knob, space["low"], space["high"], log=bool(space.get("log")))
+    else:
+        value = trial.suggest_float(knob, space["low"], space["high"], log=bool(space.get("log")))
+    return value

@@ -1,0 +1,288 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tailwise import cli, jobs
+from tailwise.errors import ConfigError
+from tailwise.evaluation import Rankings, target_values
+from tailwise.jobs import BenchConfig, config_from_dict, load_bench_config
+from tailwise.jobs._bench_tuning import judge
+
+pytestmark = pytest.mark.usefixtures("tailwise_cache")
+
+METHODS: list[dict[str, Any]] = [
+    {"name": "adamw", "role": "baseline", "search": {"training.learning_rate": [1e-2, 3e-3]}},
+    {"name": "longer", "role": "rival", "training": {"max_epochs": 3}},
+    {
+        "name": "logit-adjustment",
+        "role": "rival",
+        "search": {"logit_adjustment": {"low": 0.1, "high": 1.0}},
+        "curve": {"logit_adjustment": [0.5]},
+    },
+    {"name": "rerank", "role": "rival", "search": {"rerank": {"low": 0.01, "high": 1.0, "log": True}}},
+    {
+        "name": "eisam",
+        "role": "eisam",
+        "label": "EISAM",
+        "variant": {"optimizer": "eisam"},
+        "search": {"rho": {"low": 0.01, "high": 0.1, "log": True}},
+    },
+    {"name": "most-popular", "role": "scale", "reference": "most-popular"},
+]
+
+
+def declared(log: Any, model: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "question": "Does it help?",
+        "settings": [
+            {
+                "name": "shop-20",
+                "data": {
+                    "interactions": str(log.interactions),
+                    "items": str(log.items),
+                    "split": "leave-last-out",
+                    "training_histories": 20,
+                },
+            }
+        ],
+        "methods": METHODS,
+        "run": {
+            "model": {"model": str(model), "depth": 1, "lora_rank": 2, "dtype": "float32"},
+            "recommender": {"max_length": 8},
+            "training": {"max_epochs": 2, "positions_per_batch": 40, "checkpoint_seconds": 0.0},
+            "evaluation": {"validation_users": 20, "n_resamples": 100},
+        },
+        "seeds": [0, 1],
+        "n_trials": 2,
+        "tuning_users": 30,
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def content(tiny_log, tiny_model):
+    return declared(tiny_log, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def config(content) -> BenchConfig:
+    return config_from_dict(BenchConfig, content)
+
+
+@pytest.fixture(scope="module")
+def finished(config, session_cache, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("bench") / "records"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILWISE_CACHE", str(session_cache))
+        jobs.bench(config, out, quiet=True)
+    return out
+
+
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(out.glob("*/cells/*/seed-*/record.json"))
+    return {str(file.parent.relative_to(out)): json.loads(file.read_text()) for file in files}
+
+
+def tuning(out: Path, method: str) -> dict[str, Any]:
+    return json.loads((out / "shop-20" / "tuning" / f"{method}.json").read_text())
+
+
+def test_every_method_seed_and_point_of_a_curve_has_a_record(finished):
+    names = [method["name"] for method in METHODS] + ["logit-adjustment@0.5"]
+    assert set(records(finished)) == {f"shop-20/cells/{n}/seed-{s}" for n in names for s in (0, 1)}
+    point = records(finished)["shop-20/cells/logit-adjustment@0.5/seed-0"]
+    assert point["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.5}
+    assert point["settings"]["logit_adjustment"] == 0.5
+
+
+def test_ranks_lie_in_the_order_of_the_targets_and_give_the_recorded_accuracy(finished):
+    targets = pl.read_parquet(finished / "shop-20" / "targets.parquet")
+    assert targets.columns == ["user_index", "item_index", "segment", "revenue"]
+    items = pl.read_parquet(finished / "shop-20" / "items.parquet")
+    labels = items["segment"].to_numpy()[targets["item_index"].to_numpy()]
+    assert targets["segment"].to_list() == labels.tolist()
+    for name, record in records(finished).items():
+        ranks = pl.read_parquet(finished / name / "ranks.parquet")
+        lists = targets.select("user_index").unique().with_columns(items=pl.lit([], pl.List(pl.Int32)))
+        rankings = Rankings(pl.concat([targets, ranks], how="horizontal"), lists, items.height, 50)
+        values = target_values(rankings, "ndcg", 10)
+        assert record["test"]["overall"] == pytest.approx(values.mean())
+        assert record["test"]["tail"] == pytest.approx(values[labels == "tail"].mean())
+
+
+def test_the_baselines_training_is_taken_over_unless_a_method_has_its_own(finished):
+    chosen = tuning(finished, "adamw")
+    rate = chosen["trials"][chosen["chosen"]]["settings"]["training.learning_rate"]
+    found = records(finished)
+    assert found["shop-20/cells/eisam/seed-0"]["settings"]["training.learning_rate"] == rate
+    longer = found["shop-20/cells/longer/seed-0"]
+    assert longer["settings"]["training.learning_rate"] == rate
+    assert longer["cost"]["n_epochs"] == 3
+    assert found["shop-20/cells/adamw/seed-0"]["cost"]["n_epochs"] == 2
+
+
+def test_every_method_with_a_search_has_as_many_trials_and_the_best_by_the_rule_is_chosen(finished, config):
+    best = max(trial["validation"]["overall"] for trial in tuning(finished, "adamw")["trials"])
+    for method in ("logit-adjustment", "rerank", "eisam"):
+        content = tuning(finished, method)
+        values = [judge(trial["validation"], best, margin=0.02) for trial in content["trials"]]
+        assert [trial["value"] for trial in content["trials"]] == values
+        assert values[content["chosen"]] == max(values)
+        assert len(values) == config.n_trials
+        assert content["rule"] == config.rule
+    assert len(tuning(finished, "longer")["trials"]) == 1  # nothing to search
+
+
+def test_reranking_trains_nothing_and_changes_the_baselines_scores(finished):
+    found = records(finished)
+    assert found["shop-20/cells/rerank/seed-0"]["cost"] is None
+    assert found["shop-20/cells/rerank/seed-0"]["settings"]["rerank"] > 0
+    shares = {
+        m: found[f"shop-20/cells/{m}/seed-0"]["exposure"]["tail_slot_share"] for m in ("adamw", "rerank")
+    }
+    assert shares["rerank"] >= shares["adamw"]
+
+
+def test_a_finished_benchmark_is_not_repeated_and_an_unfinished_one_goes_on(
+    finished, config, tmp_path, monkeypatch
+):
+    part = tmp_path / "part"
+    shutil.copytree(finished, part)
+    before = records(part)
+    lost = part / "shop-20" / "cells" / "eisam" / "seed-1"
+    shutil.rmtree(lost)
+    (part / "shop-20" / "tuning" / "eisam.json").unlink()  # trials are still there
+    jobs.bench(config, part, quiet=True)
+    after = records(part)
+    assert set(after) == set(before)
+    assert after["shop-20/cells/eisam/seed-1"]["test"] == before["shop-20/cells/eisam/seed-1"]["test"]
+    monkeypatch.setattr("tailwise.jobs._bench_cell.fit_variant", None)  # anything trained would fail
+    jobs.bench(config, part, quiet=True)
+
+
+def test_two_processes_find_what_one_finds(finished, config, tmp_path):
+    out = tmp_path / "two"
+    jobs.bench(config, out, processes=2, methods=["eisam"], seeds=[0], quiet=True)
+    for name in ("shop-20/cells/adamw/seed-0", "shop-20/cells/eisam/seed-0"):
+        assert records(out)[name]["settings"] == records(finished)[name]["settings"]
+        # Sums of floats depend on the number of threads, so ranks may, but hardly.
+        found, expected = (records(where)[name]["test"]["overall"] for where in (out, finished))
+        assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_a_cell_run_again_is_equal_to_its_record(finished, config):
+    for method in ("eisam", "rerank"):
+        found = jobs.bench_cell(config, finished, setting="shop-20", method=method, seed=1)
+        assert found["is_equal"]
+        assert found["found"] == records(finished)[f"shop-20/cells/{method}/seed-1"]["test"]
+    assert not finished.with_name("records.again").exists()
+    with pytest.raises(ConfigError, match="setting must be among shop-20; got elsewhere"):
+        jobs.bench_cell(config, finished, setting="elsewhere", method="eisam", seed=0)
+    with pytest.raises(ConfigError, match="cell must be in the records; got shop-20, eisam, seed 7"):
+        jobs.bench_cell(config, finished, setting="shop-20", method="eisam", seed=7)
+
+
+def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(finished, content, tmp_path):
+    part = tmp_path / "part"
+    shutil.copytree(finished, part)
+    other = config_from_dict(BenchConfig, {**content, "margin": 0.05})
+    with pytest.raises(ConfigError, match="where margin are declared otherwise"):
+        jobs.bench(other, part, quiet=True)
+    changed = [{**METHODS[0], "search": {}}, *METHODS[1:]]
+    with pytest.raises(ConfigError, match=r"methods\.adamw"):
+        jobs.bench(config_from_dict(BenchConfig, {**content, "methods": changed}), part, quiet=True)
+    more = [*METHODS, {"name": "item-knn", "role": "scale", "reference": "item-knn"}]
+    jobs.bench(config_from_dict(BenchConfig, {**content, "methods": more}), part, quiet=True)
+    assert "shop-20/cells/item-knn/seed-1" in records(part)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": METHODS[1:]}, "methods must hold one of role baseline; got 0"),
+        ({"methods": [*METHODS, METHODS[1]]}, "methods must be one or more of different names"),
+        ({"seeds": [0, 100]}, "tuning_seed must not be among the seeds that are tested; got 100"),
+        ({"seeds": []}, "seeds must be one or more different numbers"),
+        ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
+        ({"margin": 1.0}, "margin must be in"),
+        ({"run": {"training": {"max_epochs": 0}}}, "max_epochs must be >= 1; got 0"),
+    ],
+)
+def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from_dict(BenchConfig, {**content, **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"role": "hero"}, "methods.role must be one of"),
+        ({"role": "scale"}, "must have a reference if, and only if, its role is scale"),
+        ({"reference": "als", "role": "scale"}, "reference of 'm' must be one of"),
+        ({"search": {"rho": {"low": 0.1}}}, "search of 'm' must map rho to a list"),
+        ({"search": {"rho": {"low": 0, "high": 1, "log": True}}}, "search of 'm' must map rho"),
+        ({"curve": {"a": [1], "b": [2]}}, "curve of 'm' must have one knob"),
+        ({"variant": {"optimizer": "none-such"}}, "variant optimizer must be one of"),
+        ({"search": {"radius": [0.1]}}, "radius must exist"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused(method, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from_dict(jobs.BenchMethod, {"name": "m", "role": "rival", **method})
+
+
+def test_a_trial_that_costs_too_much_overall_never_beats_one_that_does_not():
+    best = 0.1
+    kept = judge({"overall": 0.0981, "tail": 0.0}, best, margin=0.02)
+    lost = judge({"overall": 0.0979, "tail": 1.0}, best, margin=0.02)
+    assert kept > lost
+    assert judge({"overall": 0.05, "tail": 0.0}, best, margin=0.02) < lost
+
+
+def test_the_command_line_runs_one_prints_a_cell_and_writes_tables(content, finished, tmp_path, capsys):
+    file = tmp_path / "bench.toml"
+    file.write_text(_toml(content))
+    assert load_bench_config(file) == config_from_dict(BenchConfig, content)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["bench", str(file), "--out", str(finished), "--quiet"])
+    assert "tables.md" in capsys.readouterr().out
+    assert (finished / "figure.svg").is_file()
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["bench", str(file), "--out", str(finished), "--cell", "shop-20/adamw/0"])
+    assert "equal to the record" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^[12]$"):
+        cli.main(["bench", str(file), "--out", str(finished), "--cell", "shop-20"])
+    assert "--cell must be SETTING/METHOD/SEED" in capsys.readouterr().err
+
+
+def _toml(value: Any) -> str:
+    """A nested value as one inline TOML document."""
+
+    def inline(entry: Any) -> str:
+        if isinstance(entry, dict):
+            return "{" + ", ".join(f'"{k}" = {inline(v)}' for k, v in entry.items()) + "}"
+        if isinstance(entry, list):
+            return "[" + ", ".join(map(inline, entry)) + "]"
+        return json.dumps(entry)
+
+    return "\n".join(f"{key} = {inline(entry)}" for key, entry in value.items())
+
+
+def test_a_smaller_number_of_histories_is_among_a_larger_one_and_each_has_a_target(finished):
+    from tailwise.jobs._run_data import load_run_data
+
+    data = load_run_data(finished / "shop-20" / "data")
+    whole = [history.tolist() for history in data.training_histories()]
+    few, more = ([h.tolist() for h in data.training_histories(n, seed=3)] for n in (5, 20))
+    assert (len(few), len(more)) == (5, 20)
+    assert all(history in more for history in few)
+    assert all(len(history) > 1 for history in more)
+    assert more == [history for history in whole if history in more]
+    other = [h.tolist() for h in data.training_histories(5, seed=4)]
+    assert other != few
+    assert np.array_equal(data.counts, load_run_data(finished / "shop-20" / "data").counts)

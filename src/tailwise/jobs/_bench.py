@@ -63,7 +63,7 @@ def bench(
     chosen_seeds = _chosen("seeds", seeds, list(config.seeds))
     _declare(config, out)
     for name in chosen_settings:
-        if not (BenchFolder(out).setting(name).path / "setting.json").is_file():
+        if not BenchFolder(out).setting(name).is_prepared():
             prepare_setting(config, out, name, narrator)
     with _Workers(processes) as run_all:
         for stage in _stages(config, out, chosen_settings, chosen_methods, chosen_seeds):

@@ -192,7 +192,7 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
     recommender, run, cost = _recommender(config, out, cell, work, model_of_baseline)
     ranked = rank(recommender, test_part(scene.data, run), run)
     kept.path.mkdir(parents=True, exist_ok=True)
-    rank_columns(ranked).write_parquet(kept.path / "ranks.parquet")
+    rank_columns(ranked).write_parquet(kept.path / "ranks.parquet", compression_level=19)
     record = {
         "schema_version": 1,
         "cell": {

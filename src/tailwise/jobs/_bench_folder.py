@@ -25,13 +25,18 @@ from tailwise.jobs._run_folder import ResultFolder
 __all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns"]
 
 BEYOND = 2**16 - 1
-"""Rank that stands for all further ones: no metric looks so deep."""
+"""What is written for ``n_better`` beyond :data:`DEEPEST`."""
+
+DEEPEST = 200
+"""Ranks beyond this are not told apart: no metric looks so deep, and records stay small."""
 
 
 def rank_columns(rankings: Rankings) -> pl.DataFrame:
-    """Return where each target landed, small: ``n_better`` and ``n_tied``, capped at :data:`BEYOND`."""
+    """Return where each target landed, small: ``n_better`` and ``n_tied`` as whole numbers of two bytes."""
+    is_near = pl.col("n_better") <= DEEPEST
     return rankings.targets.select(
-        pl.col("n_better", "n_tied").clip(upper_bound=BEYOND).cast(pl.UInt16),
+        n_better=pl.when(is_near).then("n_better").otherwise(BEYOND).cast(pl.UInt16),
+        n_tied=pl.when(is_near).then(pl.col("n_tied").clip(upper_bound=BEYOND)).otherwise(0).cast(pl.UInt16),
     )
 
 
@@ -45,6 +50,10 @@ class SettingFolder:
     def data(self) -> Path:
         """Catalogue and split."""
         return self.path / "data"
+
+    def is_prepared(self) -> bool:
+        """True if data, targets and description are there; the description is written last."""
+        return (self.path / "setting.json").is_file() and (self.path / "targets.parquet").is_file()
 
     def tuning(self, method: str) -> Path:
         """Return the file of a method's trials."""

@@ -37,7 +37,7 @@ def bench_figure(bench: Bench, rows: BenchRows) -> str | None:
     Right of zero overall quality rises, above zero tail quality does, both in per cent of the
     baseline with 95 % intervals. Solid marks are tail gains that remain after counting the
     comparisons. The dashed vertical rule is the non-inferiority margin. Methods shown for scale
-    lie far outside and are left out. An interval that would squeeze the panel runs out of its frame.
+    lie far outside and are left out. Small numbers are the first and last value of a curve's knob. An interval that would squeeze the panel runs out of its frame.
 
     Returns:
         The SVG; None where no method can be compared.
@@ -126,7 +126,7 @@ def _curves(rows: BenchRows, setting: str) -> dict[str, list[dict[str, Any]]]:
         x, y = row.found["ndcg", "overall"].against, row.found["ndcg", "tail"].against
         if row.setting == setting and x is not None and y is not None:
             point: dict[str, Any] = {"x": 100 * x.difference, "y": 100 * y.difference, "order": row.value}
-            point |= {"text": f"{row.knob} {plain(row.value)}", "label": row.method.label}
+            point |= {"text": plain(row.value), "label": row.method.label}
             curves.setdefault(row.method.name, []).append(point)
     return {name: sorted(points, key=lambda p: p["order"]) for name, points in curves.items()}
 

@@ -258,6 +258,7 @@ def _read_setting(folder: Path, methods: tuple[Method, ...], seeds: list[int]) -
                 "  Move the folder away, or declare it."
             )
         cells.setdefault(cell.point, {})[cell.seed] = cell
+    _check_knobs(folder, [cell for seeds_of in cells.values() for cell in seeds_of.values()])
     n_missing = n_expected = 0
     for point in dict.fromkeys([*roles, *cells]):
         found = cells.get(point, {})
@@ -311,6 +312,20 @@ def _read_cell(path: Path, targets: pl.DataFrame, lists: pl.DataFrame, n_items: 
         rankings=Rankings(ranked, lists, n_items=n_items, list_length=0),
         record=record,
     )
+
+
+def _check_knobs(folder: Path, cells: list[Cell]) -> None:
+    """Refuse a curve over two knobs: their values could not be told apart."""
+    knobs: dict[str, set[str]] = {}
+    for cell in cells:
+        if cell.knob is not None:
+            knobs.setdefault(cell.method, set()).add(cell.knob)
+    for method, names in knobs.items():
+        if len(names) > 1:
+            raise DataError(
+                f"{folder / 'cells'}: the curve of {method!r} must turn one knob; "
+                f"got {', '.join(sorted(names))}.\n  Declare two methods."
+            )
 
 
 def _read_segments(path: Path, about: Mapping[str, Any]) -> Segments:

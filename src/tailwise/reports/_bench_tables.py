@@ -76,7 +76,7 @@ def bench_tables(bench: Bench, rows: BenchRows) -> list[Table]:
         tables += _if_rows(_beyond_table(section, [r for r in rows.beyond if r.setting == section], baseline))
         tables += _if_rows(_curve_table(section, [r for r in rows.curves if r.setting == section], baseline))
         tables += _if_rows(_revenue_table(section, [r for r in rows.revenue if r.setting == section]))
-        tables += _if_rows(_tuning_table(section, [r for r in rows.tuning if r.setting == section]))
+        tables += _if_rows(_tuning_table(section, [r for r in rows.tuning if r.setting == section], bench))
     return tables
 
 
@@ -266,7 +266,8 @@ def _revenue_table(section: str, rows: Sequence[RevenueRow]) -> Table:
     )
 
 
-def _tuning_table(section: str, rows: Sequence[TuningRow]) -> Table:
+def _tuning_table(section: str, rows: Sequence[TuningRow], bench: Bench) -> Table:
+    own_rules = any(row.rule != bench.about["rule"] for row in rows)  # else it stands on top of the page
     return Table(
         section,
         "Tuning on validation",
@@ -276,7 +277,7 @@ def _tuning_table(section: str, rows: Sequence[TuningRow]) -> Table:
             "chosen",
             *(f"validation {part}" for part in _PARTS),
             "time of all trials",
-            "rule",
+            *(["rule"] if own_rules else []),
         ),
         tuple(
             (
@@ -290,7 +291,7 @@ def _tuning_table(section: str, rows: Sequence[TuningRow]) -> Table:
                     for part in _PARTS
                 ),
                 Entry(duration(sum(trial["seconds"] or 0.0 for trial in row.trials))),
-                Entry(row.rule),
+                *([Entry(row.rule)] if own_rules else []),
             )
             for row in rows
         ),
@@ -299,7 +300,7 @@ def _tuning_table(section: str, rows: Sequence[TuningRow]) -> Table:
 
 def _settings(row: TuningRow) -> str:
     chosen = row.trials[row.chosen or 0]["settings"]
-    return ", ".join(f"{knob} = {plain(value)}" for knob, value in chosen.items()) or NOTHING
+    return ", ".join(f"{knob} = {plain(value)}" for knob, value in chosen.items()) or "nothing to tune"
 
 
 def _measured(found: Found) -> Entry:
@@ -376,7 +377,7 @@ def _reading(bench: Bench) -> str:
         "users and training seeds. Intervals hold one by one; Holm's p values count the methods compared in "
         "a column, not those shown for scale. **Bold**: the interval lies above zero and Holm's p is below "
         f"{level}; for curves, the interval lies above zero and the curve reaches the method's overall "
-        f"quality. Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
+        f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
     )
 
 

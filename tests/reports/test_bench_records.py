@@ -138,7 +138,7 @@ CELL = "cells/eisam/seed-1"
             lambda s: change(s.parent / "bench.json", baseline="sgd"),
             r"hold the baseline 'sgd'; got adamw, sam",
         ),
-        (lambda s: shutil.rmtree(s), r"at least one setting with records; got none of shop-all"),
+        (shutil.rmtree, r"at least one setting with records; got none of shop-all"),
     ],
 )
 def test_broken_records_are_named(folder, setting, harm, message):
@@ -155,7 +155,7 @@ def test_folder_without_a_declaration_is_refused(tmp_path):
 def test_zero_users_are_not_a_test_set(folder, setting):
     targets = pl.read_parquet(setting / "targets.parquet").head(0)
     targets.write_parquet(setting / "targets.parquet")
-    with pytest.raises(DataError, match="the 60 test targets of setting.json, one or more; got 0"):
+    with pytest.raises(DataError, match=r"the 60 test targets of setting.json, one or more; got 0"):
         read_bench(folder)
 
 

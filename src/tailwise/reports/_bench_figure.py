@@ -36,8 +36,9 @@ def bench_figure(bench: Bench, rows: BenchRows) -> str | None:
 
     Right of zero overall quality rises, above zero tail quality does, both in per cent of the
     baseline with 95 % intervals. Solid marks are tail gains that remain after counting the
-    comparisons. The dashed vertical rule is the non-inferiority margin. Methods shown for scale
-    lie far outside and are left out. Small numbers are the first and last value of a curve's knob. An interval that would squeeze the panel runs out of its frame.
+    comparisons. The dashed vertical rule is the non-inferiority margin. Small numbers are the first
+    and the last value of a curve's knob. Methods shown for scale lie far outside and are left out.
+    An interval that would squeeze the panel runs out of its frame.
 
     Returns:
         The SVG; None where no method can be compared.

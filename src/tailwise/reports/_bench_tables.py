@@ -377,7 +377,8 @@ def _reading(bench: Bench) -> str:
         "users and training seeds. Intervals hold one by one; Holm's p values count the methods compared in "
         "a column, not those shown for scale. **Bold**: the interval lies above zero and Holm's p is below "
         f"{level}; for curves, the interval lies above zero and the curve reaches the method's overall "
-        f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
+        f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. "
+        f"Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
     )
 
 

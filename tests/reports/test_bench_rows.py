@@ -1,0 +1,129 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from tailwise.evaluation import PairedRuns, compare, relative_difference
+from tailwise.reports import read_bench
+from tailwise.reports._bench_rows import POOLED, bench_rows
+
+from .bench_records import CURVE, write_cell, write_records
+
+TAIL = ("ndcg", "tail")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows") / "bench"
+    return read_bench(write_records(folder, settings=("steam-64", "steam-all", "shop-all"), n_users=300))
+
+
+@pytest.fixture(scope="module")
+def rows(bench):
+    return bench_rows(bench, n_resamples=200)
+
+
+def one(rows, setting, method):
+    (found,) = [row for row in rows if (row.setting, row.method.name) == (setting, method)]
+    return found
+
+
+def test_row_of_a_setting_is_the_comparison_of_its_cells(bench, rows):
+    setting = bench.settings[0]
+    sides = [[setting.cells[name][s].rankings for s in (0, 1, 2)] for name in ("adamw", "eisam")]
+    direct = compare(*sides, setting.segments, segment="tail")
+    found = one(rows.methods, "steam-64", "eisam").found[TAIL]
+    assert found.value == pytest.approx(direct.value)
+    assert found.against.difference == pytest.approx(direct.relative_difference)
+
+
+def test_pooled_row_knows_which_settings_share_their_users(bench, rows):
+    sides = {
+        s.name: [[s.cells[name][seed].rankings for seed in (0, 1, 2)] for name in ("adamw", "eisam")]
+        for s in bench.settings
+    }
+    pairs = [
+        PairedRuns.from_rankings(*sides[s.name], s.segments, setting=s.name, population=s.about["data"])
+        for s in bench.settings
+    ]
+    direct = relative_difference(pairs, segment="tail")
+    found = one(rows.methods, POOLED, "eisam").found[TAIL]
+    assert found.against == direct
+    assert found.value is None
+
+
+def test_gain_that_was_planted_is_found_and_the_null_is_not(rows):
+    assert one(rows.methods, POOLED, "eisam").found[TAIL].is_gain
+    assert not one(rows.methods, POOLED, "random-rows").found[TAIL].is_gain
+    assert not one(rows.methods, POOLED, "sam").found[TAIL].is_gain
+
+
+def test_p_values_count_the_compared_methods_only(rows):
+    of_setting = [row.found[TAIL] for row in rows.methods if row.setting == "steam-64"]
+    tested = [f for f in of_setting if f.p_holm is not None]
+    assert len(tested) == 4  # not the baseline, nor what is shown for scale
+    smallest = min(tested, key=lambda f: f.against.p_value)
+    assert smallest.p_holm == pytest.approx(min(1.0, 4 * smallest.against.p_value))
+
+
+def test_reference_without_training_holds_for_every_seed(rows):
+    row = one(rows.methods, "steam-64", "most-popular")
+    assert (row.n_seeds, row.found[TAIL].against.n_seeds) == (3, 3)
+    assert (row.step_ratio, row.minutes, row.gain_per_minute) == (None, None, None)
+
+
+def test_costs_worked_by_hand(rows):
+    # steps of 0.95 s against 0.5 s, plus the seed's share in both; trainings of 190 s against 100 s
+    row = one(rows.methods, "steam-64", "eisam")
+    assert row.step_ratio == pytest.approx(191 / 101)
+    assert row.minutes == pytest.approx(191 / 60)
+    assert row.gain_per_minute == pytest.approx(row.found[TAIL].against.difference / 1.5)
+
+
+def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    shutil.rmtree(folder / "steam-64/cells/adamw/seed-0")
+    shutil.rmtree(folder / "steam-64/cells/eisam/seed-1")
+    shutil.rmtree(folder / "steam-64/cells/sam")
+    rows = bench_rows(read_bench(folder), n_resamples=50)
+    assert one(rows.methods, "steam-64", "eisam").n_seeds == 1
+    assert one(rows.methods, "steam-64", "random-rows").n_seeds == 2
+    assert "sam" not in {row.method.name for row in rows.methods}
+    assert POOLED not in {row.setting for row in rows.methods}  # of a single setting
+
+
+def test_setting_without_a_baseline_is_left_out_and_named(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), seeds=(0,), n_users=80)
+    shutil.rmtree(folder / "shop-all/cells/adamw")
+    rows = bench_rows(read_bench(folder), n_resamples=50)
+    assert rows.left_out == ("shop-all",)
+    assert {row.setting for row in rows.methods} == {"steam-64"}
+
+
+def test_baseline_that_never_hits_the_tail_leaves_a_gap_not_an_error(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), seeds=(0, 1), n_users=80)
+    for seed in (0, 1):
+        write_cell(folder / "steam-64", "adamw", seed, np.full(80, 50))
+    rows = bench_rows(read_bench(folder), n_resamples=50)
+    assert one(rows.methods, "steam-64", "eisam").found[TAIL].against is None
+    assert one(rows.methods, POOLED, "eisam").found[TAIL].against.settings == ("shop-all",)
+    assert {row.setting for row in rows.beyond} == {"shop-all"}
+
+
+def test_curves_hold_every_value_of_the_knob(rows):
+    for setting in ("steam-64", POOLED):
+        values = [row.value for row in rows.curves if row.setting == setting]
+        assert values == sorted(CURVE)
+
+
+def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
+    pairs = {(r.method.name, r.rival.name) for r in rows.beyond if r.setting == POOLED}
+    assert pairs == {(m, "logit-adjustment") for m in ("sam", "eisam", "random-rows")}
+    beyond = {r.method.name: r.result.is_beyond for r in rows.beyond if r.setting == POOLED}
+    assert beyond == {"sam": False, "eisam": True, "random-rows": False}
+
+
+def test_revenue_is_measured_where_there_is_money(rows):
+    assert {row.setting for row in rows.revenue} == {"shop-all"}
+    quantities = {(row.share.quantity, row.share.segment) for row in rows.revenue}
+    assert quantities == {(q, s) for q in ("revenue", "sell-through") for s in ("overall", "head", "tail")}

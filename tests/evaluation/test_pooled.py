@@ -99,6 +99,26 @@ def test_same_users_in_two_settings_are_one_cluster():
     assert (pooled.degrees_of_freedom, pooled.n_users) == (pytest.approx(3), 4)
 
 
+def test_pooled_variance_follows_the_formula_of_the_page():
+    rng = np.random.default_rng(0)
+    n_settings, n_seeds, n = 3, 4, 30
+    left, right = rng.random((2, n_settings, n_seeds, n))
+    populations = ("p", "p", "q")
+    found = relative_difference(
+        [runs(left[j], right[j], setting=str(j), population=populations[j]) for j in range(3)], **MEASURE
+    )
+    rho = right.sum((1, 2)) / left.sum((1, 2)) - 1
+    e = (right - left - rho[:, None, None] * left) / left.mean(1).sum(1)[:, None, None]
+    mean = e.mean(1)  # over seeds: [n_settings, n]
+    users = sum(n / (n - 1) * ((mean[j].sum(0) / n_settings) ** 2).sum() for j in ([0, 1], [2]))
+    seeds = e.sum(2).var(axis=1, ddof=1).sum() / n_seeds / n_settings**2
+    centred = e - mean[:, None] - e.sum(2, keepdims=True) / n
+    twice = n / (n - 1) * n_seeds / (n_seeds - 1) * (centred**2).sum() / (n_seeds * n_settings) ** 2
+    assert found.difference == pytest.approx(rho.mean())
+    assert twice < users  # else the floor is what is tested
+    assert found.standard_error**2 == pytest.approx(users + seeds - twice)
+
+
 def test_treatment_equal_to_the_baseline_differs_by_exactly_zero():
     result = relative_difference(runs([[1, 0, 1]] * 2, [[1, 0, 1]] * 2), **MEASURE)
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)

@@ -14,7 +14,7 @@ from tailwise.reports._palette import AXIS, INK, MUTED, SURFACE, Style, styles
 
 __all__ = ["bench_figure", "spread"]
 
-_WIDTH, _HEIGHT, _ROOM = 310, 290, 170  # of a panel's frame, and of the labels right of it
+_WIDTH, _HEIGHT, _ROOM = 310, 290, 205  # of a panel's frame, and of the labels right of it
 _LABEL_STEP = 14.0  # least distance of labels, drawing units
 _STYLE_ROLES = {"eisam": "treatment", "rival": "treatment", "control": "reference", "baseline": "baseline"}
 
@@ -163,7 +163,11 @@ def _panel(
     ]
     with_point = {p.method.name for p in points}
     named = [dict(m) for m in marks]
-    named += [dict(c[-1], color=looks[n].color) for n, c in curves.items() if n not in with_point]
+    named += [
+        dict(c[-1], color=looks[n].color, fill=looks[n].color, shape="circle")
+        for n, c in curves.items()
+        if n not in with_point
+    ]
     per_unit = (ys[1] - ys[0]) / _HEIGHT
     places = spread([m["y"] for m in named], step=_LABEL_STEP * per_unit, low=ys[0], high=ys[1])
     named = [dict(m, place=place) for m, place in zip(named, places, strict=True)]
@@ -179,7 +183,7 @@ def _panel(
     ]
     zero = alt.Chart(inline([{"x": 0.0, "y": 0.0}]))
     allowed = alt.Chart(
-        inline([{"x": margin, "y": ys[1], "text": f"margin {signed_percent(margin / 100, 0)}"}])
+        inline([{"x": margin, "y": ys[0], "text": f"margin {signed_percent(margin / 100, 0)}"}])
     )
     dots = alt.Chart(inline(marks)).encode(x=x, y=y, color=color)
     labels = alt.Chart(inline(named)).encode(color=color)
@@ -187,16 +191,24 @@ def _panel(
         zero.mark_rule(color=AXIS, strokeWidth=1.2).encode(x=x),
         zero.mark_rule(color=AXIS, strokeWidth=1.2).encode(y=y),
         allowed.mark_rule(color=INK, strokeDash=[5, 4], strokeWidth=1.2).encode(x=x),
-        allowed.mark_text(align="left", baseline="top", dx=4, dy=2, fontSize=10, color=MUTED).encode(
+        allowed.mark_text(align="left", baseline="bottom", dx=4, dy=-2, fontSize=10, color=MUTED).encode(
             x=x, y=y, text="text:N"
         ),
         labels.mark_rule(strokeWidth=0.8, opacity=0.6, strokeDash=[1, 3]).encode(
             x=x, x2=alt.value(_WIDTH + 6), y=y, y2="place:Q"
         ),
         labels.mark_text(align="left", baseline="middle", fontSize=12, limit=_ROOM).encode(
-            x=alt.value(_WIDTH + 9), y=alt.Y("place:Q", scale=y_scale), text="label:N"
+            x=alt.value(_WIDTH + 21), y=alt.Y("place:Q", scale=y_scale), text="label:N"
         ),
     ]
+    layers.append(
+        labels.mark_point(size=40, strokeWidth=1.5, opacity=1).encode(
+            x=alt.value(_WIDTH + 13),
+            y=alt.Y("place:Q", scale=y_scale),
+            shape=alt.Shape("shape:N", scale=None, legend=None),
+            fill=alt.Fill("fill:N", scale=None, legend=None),
+        )
+    )
     if lines:
         drawn = alt.Chart(inline(lines)).encode(x=x, y=y, color=color, detail="curve:N", order="order:Q")
         layers += [

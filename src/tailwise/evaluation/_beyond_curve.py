@@ -196,7 +196,7 @@ def beyond_curve(
     Satterthwaite's degrees of freedom (users-1, seeds-1). Percentiles would be wrong here: choosing the
     best of noisy points raises the curve, in the data and once more in each resample. The first raise
     remains, so the test errs against the method: in simulations without any lead it told one in 0 to
-    2 % of cases, where 2.5 % are allowed.
+    2.5 % of cases, where 2.5 % are allowed.
 
     Args:
         runs: Of one setting, or one per setting; pooled, every setting weighs the same.

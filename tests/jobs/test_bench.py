@@ -134,6 +134,7 @@ def test_every_method_with_a_search_has_as_many_trials_and_the_best_by_the_rule_
         assert [trial["value"] for trial in content["trials"]] == values
         assert values[content["chosen"]] == max(values)
         assert len(values) == config.n_trials
+        assert len({json.dumps(trial["settings"]) for trial in content["trials"]}) == config.n_trials
         assert content["rule"] == config.rule
     assert len(tuning(finished, "longer")["trials"]) == 1  # nothing to search
 

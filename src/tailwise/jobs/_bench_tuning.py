@@ -1,6 +1,8 @@
 """Settings chosen on validation users, with as many trials for every method."""
 
+import itertools
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ Chosen = dict[str, Any]
 def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, baseline: Chosen | None) -> str:
     """Try a method's settings one after another and write ``tuning/<method>.json``.
 
-    Values come from Optuna's TPE sampler with a fixed seed, told of each outcome before it is asked
-    again; so a search that was stopped asks the same questions again, and finds the answers in its folder.
+    Lists of values that make no more combinations than there are trials are gone through. Otherwise
+    values come from Optuna's TPE sampler with a fixed seed, told of each outcome before it is asked
+    again. Either way a search that was stopped asks the same questions again, and finds the answers in its
+    folder.
 
     Args:
         config: The benchmark.
@@ -32,38 +36,36 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     Returns:
         A line for people.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = BenchFolder(out).setting(setting)
-    n_random = max(config.n_trials // 2, 3)
-    sampler = optuna.samplers.TPESampler(seed=config.tuning_seed, n_startup_trials=n_random)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
     best_overall = None if baseline is None else float(baseline["overall"])
     trials: list[dict[str, Any]] = []
     seen: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
-    for number in range(config.n_trials if method.search else 1):
-        trial = study.ask()
-        own: Knobs = {knob: _suggest(trial, knob, space) for knob, space in sorted(method.search.items())}
+
+    def measure(own: Knobs) -> float:
         key = tuple(sorted(own.items()))
-        if key not in seen:  # a list of few values is asked for the same one twice
+        if key not in seen:
             of_baseline = {} if baseline is None else baseline["knobs"]
-            cell = Cell(
-                setting, method.name, config.tuning_seed, config.knobs(method, own, of_baseline), trial=number
-            )
+            knobs = config.knobs(method, own, of_baseline)
+            cell = Cell(setting, method.name, config.tuning_seed, knobs, trial=len(trials))
             model = None if baseline is None else folder.trial(config.baseline.name, baseline["trial"]).model
             seen[key] = run_trial(config, out, cell, model)
         record = seen[key]
         value = judge(record["validation"], best_overall, margin=config.margin)
-        study.tell(trial, value)
         trials.append(
             {
-                "settings": own,
+                "settings": dict(own),
                 "validation": record["validation"],
                 "value": value,
                 "seconds": record["seconds"],
             }
         )
+        return value
+
+    if all_combinations := _combinations(method.search, at_most=config.n_trials):
+        for own in all_combinations:
+            measure(own)
+    else:
+        _search(method.search, measure, n_trials=config.n_trials, seed=config.tuning_seed)
     chosen = max(range(len(trials)), key=lambda i: (trials[i]["value"], -i))
     write_json(
         {"method": method.name, "rule": config.rule, "trials": trials, "chosen": chosen},
@@ -108,6 +110,31 @@ def read_choice(out: Path, setting: str, method: str) -> Chosen:
     knobs = trials[number]["settings"]
     first = next(i for i, trial in enumerate(trials) if trial["settings"] == knobs)  # where its model is
     return {"knobs": knobs, "trial": first, "overall": trials[number]["validation"]["overall"]}
+
+
+def _combinations(search: Mapping[str, Any], *, at_most: int) -> list[Knobs]:
+    """Return all combinations of lists of values, if they are few; one empty one of nothing to search."""
+    if not all(isinstance(space, list) for space in search.values()):
+        return []
+    found: list[Knobs] = [
+        dict(zip(search, values, strict=True)) for values in itertools.product(*search.values())
+    ]
+    return found if len(found) <= at_most else []
+
+
+def _search(
+    search: Mapping[str, Any], measure: Callable[[Knobs], float], *, n_trials: int, seed: int
+) -> None:
+    """Let Optuna propose values; it is asked for the next when it was told of the last."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(n_trials // 2, 3))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(n_trials):
+        trial = study.ask()
+        own = {knob: _suggest(trial, knob, space) for knob, space in sorted(search.items())}
+        study.tell(trial, measure(own))
 
 
 def _suggest(trial: Any, knob: str, space: Any) -> float | int | str:

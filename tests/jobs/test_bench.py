@@ -1,5 +1,10 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +179,49 @@ def test_two_processes_find_what_one_finds(finished, config, tmp_path):
         # Sums of floats depend on the number of threads, so ranks may, but hardly.
         found, expected = (records(where)[name]["test"]["overall"] for where in (out, finished))
         assert found == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_benchmark(content, tmp_path, session_cache):
+    file, out = tmp_path / "bench.toml", tmp_path / "out"
+    endless = {**content["run"], "training": {**content["run"]["training"], "max_epochs": 10_000}}
+    file.write_text(_toml({**content, "run": endless}))
+    program = (
+        "import tailwise.jobs._bench as b; b._GRACE_SECONDS = 0.1\n"
+        "from pathlib import Path; from tailwise import jobs\n"
+        f"if __name__ == '__main__': jobs.bench(jobs.load_bench_config(Path({str(file)!r})),"
+        f" Path({str(out)!r}), processes=2, quiet=True)"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    environment = {**os.environ, "TAILWISE_CACHE": str(session_cache), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, str(script)], env=environment) as process:
+        checkpoints = out / "shop-20" / "work" / "tuning" / "adamw" / "trial-0" / "training"
+        _wait(lambda: any(checkpoints.glob("step-*")), seconds=120)
+        workers = _children(process.pid)
+        assert workers
+        process.kill()
+    _wait(lambda: not any(_is_running(pid) for pid in workers), seconds=30)
+
+
+def _wait(is_so: Callable[[], bool], *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_cell_run_again_is_equal_to_its_record(finished, config):

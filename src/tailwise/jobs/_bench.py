@@ -2,7 +2,11 @@
 
 import json
 import multiprocessing
+import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -21,6 +25,7 @@ from tailwise.jobs._run_folder import write_json
 
 __all__ = ["bench", "bench_cell"]
 
+_GRACE_SECONDS = 20.0
 Task = tuple[Callable[..., str], tuple[Any, ...]]
 
 
@@ -205,7 +210,7 @@ class _Workers:
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1:
             self._pool = ProcessPoolExecutor(
-                processes, multiprocessing.get_context("spawn"), initializer=_one_thread
+                processes, multiprocessing.get_context("spawn"), initializer=_start_worker
             )
 
     def __enter__(self) -> Callable[[list[Task]], Iterator[tuple[int, int, str]]]:
@@ -229,8 +234,19 @@ class _Workers:
                 yield done, len(tasks), future.result()
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """Use one thread, and stop when the process that gave the work is gone, whatever ended it."""
     torch.set_num_threads(1)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # a training saves its state, between two steps
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)  # a worker that is not training waits for work that nobody will give
 
 
 def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, seed: int) -> dict[str, Any]:

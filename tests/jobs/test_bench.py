@@ -260,6 +260,11 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
         ({"margin": 1.0}, "margin must be in"),
         ({"run": {"training": {"max_epochs": 0}}}, "max_epochs must be >= 1; got 0"),
+        (
+            {"methods": [{**METHODS[0], "search": {"training.learning_rate": [1e-3, -1.0]}}]},
+            "learning_rate must be > 0; got -1.0",
+        ),
+        ({"methods": [{**METHODS[0], "search": {"training.rate": [1e-3]}}]}, "training.rate must exist"),
     ],
 )
 def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
@@ -278,6 +283,8 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
         ({"curve": {"a": [1], "b": [2]}}, "curve of 'm' must have one knob"),
         ({"variant": {"optimizer": "none-such"}}, "variant optimizer must be one of"),
         ({"search": {"radius": [0.1]}}, "radius must exist"),
+        ({"search": {"logit_adjustment": [0.1, -0.1]}}, "logit_adjustment must be a finite number >= 0"),
+        ({"curve": {"logit_adjustment": [-0.1]}}, "logit_adjustment must be a finite number >= 0"),
     ],
 )
 def test_a_method_that_cannot_be_is_refused(method, message):

@@ -79,8 +79,8 @@ class BenchMethod:
         for knob, space in self.search.items():
             _check_space(self.name, knob, space)
         if self.reference is None:
-            for knobs in ({}, *({k: _any_of(s)} for k, s in self.search.items())):
-                self.make_variant({**{k: _any_of(s) for k, s in self.search.items()}, **knobs})
+            for knobs in self.examples():
+                self.make_variant(knobs)
 
     @property
     def text(self) -> str:
@@ -91,6 +91,12 @@ class BenchMethod:
     def is_rerank(self) -> bool:
         """True if the method changes the baseline's scores, and trains nothing."""
         return RERANK in self.search or RERANK in self.variant
+
+    def examples(self) -> list[Knobs]:
+        """Return knobs at which every value of every list, both ends of every range and every point occur."""
+        some = {knob: _ends(space)[0] for knob, space in self.search.items()}
+        spaces = [*self.search.items(), *((knob, list(values)) for knob, values in self.curve.items())]
+        return [some, *({**some, knob: value} for knob, space in spaces for value in _ends(space))]
 
     def make_variant(self, knobs: Knobs) -> VariantConfig:
         """Return the variant at some values of its knobs."""
@@ -115,8 +121,8 @@ def _check_space(method: str, knob: str, space: Any) -> None:
     )
 
 
-def _any_of(space: Any) -> Any:
-    return space[0] if isinstance(space, list) else space["low"]
+def _ends(space: Any) -> list[Any]:
+    return space if isinstance(space, list) else [space["low"], space["high"]]
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,9 @@ class BenchConfig:
         if not 0 <= self.margin < 1:
             raise ConfigError(f"margin must be in [0, 1); got {self.margin}.")
         for setting in self.settings:
-            self.run_config(setting, self.baseline, self.knobs(self.baseline, {}, {}), seed=self.seeds[0])
+            for method in self.methods:
+                for knobs in method.examples():
+                    self.run_config(setting, method, self.knobs(method, knobs, {}), seed=self.seeds[0])
 
     @property
     def baseline(self) -> BenchMethod:

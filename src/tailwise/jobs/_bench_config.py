@@ -193,9 +193,9 @@ class BenchConfig:
         """Say how a trial is chosen."""
         return (
             f"Of {self.n_trials} trials per method and setting, on validation users and seed "
-            f"{self.tuning_seed} alone: for the baseline the highest overall NDCG@10; for the others the "
-            f"highest tail NDCG@10 among trials whose overall NDCG@10 is at least {1 - self.margin:.0%} of "
-            "the baseline's, and where there is none the highest overall."
+            f"{self.tuning_seed} alone: the highest tail NDCG@10 among trials whose overall NDCG@10 is at "
+            f"least {1 - self.margin:.0%} of the best trial's of the baseline, and where there is none the "
+            "highest overall. The baseline is chosen by the same rule."
         ).replace("%", " %")
 
     def knobs(self, method: BenchMethod, own: Knobs, of_baseline: Knobs) -> Knobs:

@@ -15,7 +15,7 @@ from tailwise.jobs._run_folder import write_json
 __all__ = ["Chosen", "read_choice", "tune"]
 
 Chosen = dict[str, Any]
-"""``knobs``: what a method searches, as chosen; ``trial``: its number."""
+"""``knobs``: what a method searches, as chosen; ``trial``: its number; ``best_overall`` of all trials."""
 
 
 def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, baseline: Chosen | None) -> str:
@@ -37,7 +37,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
         A line for people.
     """
     folder = BenchFolder(out).setting(setting)
-    best_overall = None if baseline is None else float(baseline["overall"])
+    best_overall = None if baseline is None else float(baseline["best_overall"])
     trials: list[dict[str, Any]] = []
     seen: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
 
@@ -66,6 +66,10 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
             measure(own)
     else:
         _search(method.search, measure, n_trials=config.n_trials, seed=config.tuning_seed)
+    if best_overall is None:  # only now is the best of the baseline's own known
+        best_overall = max(float(trial["validation"]["overall"]) for trial in trials)
+        for trial in trials:
+            trial["value"] = judge(trial["validation"], best_overall, margin=config.margin)
     chosen = max(range(len(trials)), key=lambda i: (trials[i]["value"], -i))
     write_json(
         {"method": method.name, "rule": config.rule, "trials": trials, "chosen": chosen},
@@ -81,7 +85,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
 
 
 def judge(validation: dict[str, float], best_overall: float | None, *, margin: float) -> float:
-    """Value a trial: overall for the baseline; for others tail where overall is kept, else below 0.
+    """Value a trial: its tail where overall is kept, else below 0; overall where there is no best yet.
 
     Example:
         >>> judge({"overall": 0.099, "tail": 0.02}, 0.1, margin=0.02)
@@ -97,7 +101,7 @@ def judge(validation: dict[str, float], best_overall: float | None, *, margin: f
 
 
 def read_choice(out: Path, setting: str, method: str) -> Chosen:
-    """Return what tuning chose: ``knobs``, ``trial``, and ``overall`` NDCG@10 on validation users.
+    """Return what tuning chose: ``knobs``, ``trial``; and ``best_overall`` NDCG@10 of all its trials.
 
     Raises:
         ConfigError: the method is not tuned yet.
@@ -109,7 +113,8 @@ def read_choice(out: Path, setting: str, method: str) -> Chosen:
     trials, number = content["trials"], content["chosen"]
     knobs = trials[number]["settings"]
     first = next(i for i, trial in enumerate(trials) if trial["settings"] == knobs)  # where its model is
-    return {"knobs": knobs, "trial": first, "overall": trials[number]["validation"]["overall"]}
+    best = max(trial["validation"]["overall"] for trial in trials)
+    return {"knobs": knobs, "trial": first, "best_overall": best}
 
 
 def _combinations(search: Mapping[str, Any], *, at_most: int) -> list[Knobs]:

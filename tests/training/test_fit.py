@@ -58,6 +58,19 @@ def test_training_stops_when_patience_runs_out(tmp_path, patience, n_epochs):
     assert (result.n_epochs, result.best_epoch) == (n_epochs, 2)
 
 
+def test_products_have_the_precision_asked_for_while_training_and_their_own_after(tmp_path):
+    assert torch.get_float32_matmul_precision() == "highest"
+    seen = []
+
+    def validate() -> float:
+        seen.append(torch.get_float32_matmul_precision())
+        return 0.1
+
+    Training(tmp_path, config=replace(CONFIG, matmul_precision="medium")).run(validate=validate)
+    assert set(seen) == {"medium"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_keeping_the_last_trains_all_epochs_and_leaves_the_last_ones_parameters(tmp_path):
     told = iter([0.1, 0.5, 0.4, 0.3, 0.2])
     snapshots = []
@@ -266,6 +279,7 @@ def test_the_optimizer_is_stepped_at_the_scheduled_rates(tmp_path):
         ("positions_per_batch", 0, "be >= 1"),
         ("patience", 0, "be >= 1"),
         ("keep", "first", "be one of best, last"),
+        ("matmul_precision", "low", "be one of highest, high, medium"),
         ("checkpoint_seconds", -1.0, "be >= 0"),
     ],
 )

@@ -9,6 +9,7 @@ __all__ = ["TrainingConfig", "learning_rate_factor"]
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _KEEPS = ("best", "last")
+_PRECISIONS = ("highest", "high", "medium")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class TrainingConfig:
         keep: Whose parameters are the result. ``best``: of the epoch with the highest validation
             metric, and training stops early. ``last``: of the last of ``max_epochs`` epochs, for
             comparisons at equal steps; the metric is still measured after each.
+        matmul_precision: Of matrix products of float32 while training, as
+            ``torch.set_float32_matmul_precision``: ``high`` or ``medium`` allow the processor a faster
+            product, with or without loss of digits as it has it.
         checkpoint_seconds: Save the state of training at least this often, >= 0; it is
             saved after every epoch in any case.
     """
@@ -42,6 +46,7 @@ class TrainingConfig:
     positions_per_batch: int = 800
     patience: int = 3
     keep: str = "best"
+    matmul_precision: str = "highest"
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
@@ -55,6 +60,11 @@ class TrainingConfig:
             ("positions_per_batch", self.positions_per_batch >= 1, "be >= 1"),
             ("patience", self.patience >= 1, "be >= 1"),
             ("keep", self.keep in _KEEPS, f"be one of {', '.join(_KEEPS)}"),
+            (
+                "matmul_precision",
+                self.matmul_precision in _PRECISIONS,
+                f"be one of {', '.join(_PRECISIONS)}",
+            ),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "be >= 0"),
         ]
         for name, holds, rule in rules:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,11 @@ def fit(
     objective = Objective(recommender, logit_offsets, target_weights)
     sitting = _Sitting(recommender, optimizer, config, folder, identity)
     sitting.resume()
-    with torch.random.fork_rng(), stop_between_steps() as stop:
+    with (
+        torch.random.fork_rng(),
+        _matmul_precision(config.matmul_precision),
+        stop_between_steps() as stop,
+    ):
         sitting.run(batches, objective, validate, seed=seed, progress=progress, stop=stop)
     if config.keep == "best":  # else what is in place, or came from the last checkpoint, is the last epoch's
         load_trainable_state(recommender, load_file(folder / _BEST))
@@ -188,6 +193,16 @@ def fit(
         peak_memory_mib=state.peak_memory_mib,
         epochs=tuple(sitting.epochs),
     )
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Sitting:

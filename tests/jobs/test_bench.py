@@ -29,7 +29,12 @@ METHODS: list[dict[str, Any]] = [
         "search": {"logit_adjustment": {"low": 0.1, "high": 1.0}},
         "curve": {"logit_adjustment": [0.5]},
     },
-    {"name": "rerank", "role": "rival", "search": {"rerank": {"low": 0.01, "high": 1.0, "log": True}}},
+    {
+        "name": "rerank",
+        "role": "rival",
+        "search": {"rerank": [0.05, 0.3]},
+        "curve": {"rerank": [0.05, 0.3]},
+    },
     {
         "name": "eisam",
         "role": "eisam",
@@ -98,11 +103,27 @@ def tuning(out: Path, method: str) -> dict[str, Any]:
 
 
 def test_every_method_seed_and_point_of_a_curve_has_a_record(finished):
-    names = [method["name"] for method in METHODS] + ["logit-adjustment@0.5"]
+    points = ["logit-adjustment@0.5", "rerank@0.05", "rerank@0.3"]
+    names = [method["name"] for method in METHODS] + points
     assert set(records(finished)) == {f"shop-20/cells/{n}/seed-{s}" for n in names for s in (0, 1)}
     point = records(finished)["shop-20/cells/logit-adjustment@0.5/seed-0"]
     assert point["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.5}
     assert point["settings"]["logit_adjustment"] == 0.5
+
+
+def test_the_point_of_a_curve_that_tuning_chose_is_the_chosen_cell(finished):
+    found = tuning(finished, "rerank")
+    chosen = found["trials"][found["chosen"]]["settings"]["rerank"]
+    cells = finished / "shop-20" / "cells"
+    whole = json.loads((cells / "rerank" / "seed-1" / "record.json").read_text())
+    for value in (0.05, 0.3):
+        folder = cells / f"rerank@{value}" / "seed-1"
+        point = json.loads((folder / "record.json").read_text())
+        assert point["cell"].pop("curve") == {"knob": "rerank", "value": value}
+        is_same = point | {"cell": whole["cell"]} == whole
+        assert is_same == (value == chosen)
+        ranks = (folder / "ranks.parquet").read_bytes()
+        assert (ranks == (cells / "rerank" / "seed-1" / "ranks.parquet").read_bytes()) == is_same
 
 
 def test_ranks_lie_in_the_order_of_the_targets_and_give_the_recorded_accuracy(finished):

@@ -158,8 +158,12 @@ def _stages(
         for cell in _cells(config, out, setting, method, seed)
         if not _is_done(out, cell)
     ]
-    yield [_task(config, out, cell) for cell in todo if not config.method(cell.method).is_rerank]
-    yield [_task(config, out, cell) for cell in todo if config.method(cell.method).is_rerank]
+    for of_stage in (
+        lambda cell: not config.method(cell.method).is_rerank and not cell.is_as_chosen,
+        lambda cell: config.method(cell.method).is_rerank and not cell.is_as_chosen,
+        lambda cell: cell.is_as_chosen,
+    ):
+        yield [_task(config, out, cell) for cell in todo if of_stage(cell)]
 
 
 def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int) -> list[Cell]:
@@ -168,18 +172,15 @@ def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, se
         return [Cell(setting, method.name, seed, {})]
     of_baseline = read_choice(out, setting, config.baseline.name)["knobs"]
     own = read_choice(out, setting, method.name)["knobs"]
-    cells = [Cell(setting, method.name, seed, config.knobs(method, own, of_baseline))]
+    chosen = Cell(setting, method.name, seed, config.knobs(method, own, of_baseline))
+    cells = [chosen]
     for knob, values in method.curve.items():
-        cells += [
-            Cell(
-                setting,
-                method.name,
-                seed,
-                config.knobs(method, {**own, knob: value}, of_baseline),
-                point=(knob, value),
+        for value in values:
+            knobs = config.knobs(method, {**own, knob: value}, of_baseline)
+            is_as_chosen = knobs == chosen.knobs
+            cells.append(
+                Cell(setting, method.name, seed, knobs, point=(knob, value), is_as_chosen=is_as_chosen)
             )
-            for value in values
-        ]
     return cells
 
 

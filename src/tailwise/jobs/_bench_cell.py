@@ -59,6 +59,7 @@ class Cell:
         knobs: All that decides the training (:meth:`BenchConfig.knobs`).
         point: Of the method's curve: knob and value; None for the method as chosen.
         trial: Number of the trial, where this is one; else None.
+        is_as_chosen: A point of the curve that tuning chose as well: the outcome is the chosen cell's.
     """
 
     setting: str
@@ -67,6 +68,7 @@ class Cell:
     knobs: Knobs
     point: tuple[str, float] | None = None
     trial: int | None = None
+    is_as_chosen: bool = False
 
     @property
     def text(self) -> str:
@@ -188,6 +190,14 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
     kept, work = folder.cell(cell.method, cell.seed, value), folder.cell_work(cell.method, cell.seed, value)
     if kept.is_done():
         return kept.read_record()
+    curve = None if cell.point is None else {"knob": cell.point[0], "value": cell.point[1]}
+    if cell.is_as_chosen:
+        chosen = folder.cell(cell.method, cell.seed)
+        shutil.copytree(chosen.path, kept.path, ignore=shutil.ignore_patterns("record.json"))
+        record = chosen.read_record()
+        record["cell"]["curve"] = curve
+        kept.write_record(record)
+        return record
     scene = _scene(config, out, cell.setting)
     recommender, run, cost = _recommender(config, out, cell, work, model_of_baseline)
     ranked = rank(recommender, test_part(scene.data, run), run)
@@ -199,7 +209,7 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
             "setting": cell.setting,
             "method": cell.method,
             "seed": cell.seed,
-            "curve": None if cell.point is None else {"knob": cell.point[0], "value": cell.point[1]},
+            "curve": curve,
         },
         "settings": _settings(config.method(cell.method), cell.knobs),
         "cost": cost,

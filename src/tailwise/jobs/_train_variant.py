@@ -32,7 +32,7 @@ from tailwise.recommenders import (
     resolve_language_model,
     save_recommender,
 )
-from tailwise.training import FitResult, TrainingConfig, describe_surroundings, fit
+from tailwise.training import FitResult, TrainingConfig, describe_surroundings, fit, matmul_precision
 
 __all__ = [
     "build_reference",
@@ -270,18 +270,19 @@ def rank(
     progress: Callable[[int, int], None] | None = None,
 ) -> Rankings:
     """Rank the held-out targets of every user over the whole catalogue."""
-    return rank_targets(
-        recommender.scores,
-        held_out.histories,
-        held_out.target_offsets,
-        held_out.target_items,
-        n_items=recommender.n_items,
-        exclude_seen=config.data.repeats == "first",
-        batch_size=config.evaluation.batch_size,
-        list_length=config.evaluation.list_length,
-        users=held_out.users,
-        progress=progress,
-    )
+    with matmul_precision(config.training.matmul_precision):
+        return rank_targets(
+            recommender.scores,
+            held_out.histories,
+            held_out.target_offsets,
+            held_out.target_items,
+            n_items=recommender.n_items,
+            exclude_seen=config.data.repeats == "first",
+            batch_size=config.evaluation.batch_size,
+            list_length=config.evaluation.list_length,
+            users=held_out.users,
+            progress=progress,
+        )
 
 
 def _identity(

@@ -7,6 +7,7 @@ folder=Path("runs/first/eisam/seed-0/training"), seed=0)``.
 from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoint
 from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._fit import EpochRecord, FitResult, TrainingInterrupted, TrainingProgress, fit
+from tailwise.training._precision import matmul_precision
 from tailwise.training._run_record import describe_surroundings
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "fit",
     "learning_rate_factor",
     "load_newest_checkpoint",
+    "matmul_precision",
     "save_checkpoint",
 ]

@@ -30,7 +30,7 @@ class TrainingConfig:
         keep: Whose parameters are the result. ``best``: of the epoch with the highest validation
             metric, and training stops early. ``last``: of the last of ``max_epochs`` epochs, for
             comparisons at equal steps; the metric is still measured after each.
-        matmul_precision: Of matrix products of float32 while training, as
+        matmul_precision: Of matrix products of float32, in training and in ranking after it, as
             ``torch.set_float32_matmul_precision``: ``high`` or ``medium`` allow the processor a faster
             product, with or without loss of digits as it has it.
         checkpoint_seconds: Save the state of training at least this often, >= 0; it is

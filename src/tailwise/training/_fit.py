@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._interrupt import StopRequest, stop_between_steps
 from tailwise.training._memory import PeakMemory
 from tailwise.training._objective import Objective
+from tailwise.training._precision import matmul_precision
 
 __all__ = ["EpochRecord", "FitResult", "TrainingInterrupted", "TrainingProgress", "fit"]
 
@@ -174,7 +174,7 @@ def fit(
     sitting.resume()
     with (
         torch.random.fork_rng(),
-        _matmul_precision(config.matmul_precision),
+        matmul_precision(config.matmul_precision),
         stop_between_steps() as stop,
     ):
         sitting.run(batches, objective, validate, seed=seed, progress=progress, stop=stop)
@@ -193,16 +193,6 @@ def fit(
         peak_memory_mib=state.peak_memory_mib,
         epochs=tuple(sitting.epochs),
     )
-
-
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class _Sitting:

@@ -330,6 +330,75 @@ def bench(
     print(write_bench(out))  # noqa: T201 - the command's result
 
 
+@app.command
+def tune(
+    *,
+    out: Path,
+    data: str | None = None,
+    interactions: Path | None = None,
+    items: Path | None = None,
+    column: Annotated[list[str] | None, Parameter(negative=())] = None,
+    model: str | None = None,
+    variant: str = "eisam",
+    search: Annotated[list[str] | None, Parameter(negative=())] = None,
+    trials: int = 16,
+    head_loss: float = 0.02,
+    users: int = 4000,
+    split: Literal["auto", "global-time", "leave-last-out"] | None = None,
+    preset: str = "quick",
+    config: Path | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Try settings on validation users of your own data; show the front of head and tail, recommend one.
+
+    The same command goes on where it was stopped; with more --trials it adds to those that are there.
+
+    Args:
+        out: Folder of the trials, tune.json, tuning.md and front.svg.
+        data: A named data set: ml-100k, completejourney. Or give --interactions and --items.
+        interactions: The log: user_id, item_id, timestamp (CSV, TSV, Parquet, .inter).
+        items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
+        column: Our column name = yours, e.g. user_id=customer.
+        model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
+        variant: What is tuned, with settings that stay, e.g. eisam:estimator=single-pass.
+        search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
+            the like. Repeat. By default rho, strength, gamma and logit_adjustment.
+        trials: Trainings, besides the baseline's.
+        head_loss: Share of the baseline's head NDCG@10 that may be lost.
+        users: Validation users that judge a trial, at most.
+        split: How to hold out; auto is the data set's recommended split, global-time for files.
+        preset: quick (minutes on two cores) or full.
+        config: TOML file with any setting of the run; see docs/configuration.md.
+        set_: Any setting of the run, e.g. --set training.max_epochs=3.
+        device: Where to train.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    overrides = _overrides(
+        {"name": data, "interactions": interactions, "items": items, "split": split},
+        columns=_columns(column or []),
+        model=model,
+        device=device,
+    )
+    run = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
+    settings = jobs.TuneConfig(
+        run,
+        jobs.parse_variant(variant),
+        jobs.parse_search(search) if search else dict(jobs.DEFAULT_SEARCH),
+        n_trials=trials,
+        head_loss=head_loss,
+        users=users,
+    )
+    jobs.tune(settings, out, quiet=quiet)
+    from tailwise.reports import write_tuning
+
+    page = write_tuning(out / "tune.json")
+    print(page.read_text(encoding="utf-8"))  # noqa: T201 - the command's result
+
+
 def _cell(text: str) -> dict[str, Any]:
     parts = text.split("/")
     if len(parts) != 3 or not parts[2].isdecimal():

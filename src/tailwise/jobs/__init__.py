@@ -18,9 +18,11 @@ from tailwise.jobs._config import (
 from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
 from tailwise.jobs._recommend import ListsFile, recommend
 from tailwise.jobs._run import evaluate, report, run
+from tailwise.jobs._tune import DEFAULT_SEARCH, TuneConfig, parse_search, parse_variant, tune
 from tailwise.jobs._variants import VariantConfig
 
 __all__ = [
+    "DEFAULT_SEARCH",
     "ESTIMATORS",
     "PRESETS",
     "AuditConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "RunConfig",
     "SASRecReferenceConfig",
     "SegmentConfig",
+    "TuneConfig",
     "VariantConfig",
     "audit",
     "bench",
@@ -42,7 +45,10 @@ __all__ = [
     "evaluate",
     "load_bench_config",
     "load_config",
+    "parse_search",
+    "parse_variant",
     "recommend",
     "report",
     "run",
+    "tune",
 ]

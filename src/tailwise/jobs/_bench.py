@@ -238,6 +238,7 @@ class _Workers:
 def _start_worker() -> None:
     """Use one thread, and stop when the process that gave the work is gone, whatever ended it."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a worker without work; a training handles it itself
     threading.Thread(target=_stop_with_parent, daemon=True).start()
 
 

@@ -10,7 +10,7 @@ from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
 from tailwise.jobs._variants import VariantConfig
 
-__all__ = ["BenchConfig", "BenchMethod", "BenchSetting", "Knobs", "load_bench_config"]
+__all__ = ["RERANK", "BenchConfig", "BenchMethod", "BenchSetting", "Knobs", "load_bench_config"]
 
 Knobs = Mapping[str, float | int | str]
 """Setting of a method -> its value: a field of :class:`VariantConfig`, ``training.<field>`` or ``rerank``."""

@@ -12,7 +12,7 @@ from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._run_folder import write_json
 
-__all__ = ["Chosen", "read_choice", "tune"]
+__all__ = ["Chosen", "read_choice", "suggest", "tune"]
 
 Chosen = dict[str, Any]
 """``knobs``: what a method searches, as chosen; ``trial``: its number; ``best_overall`` of all trials."""
@@ -138,11 +138,12 @@ def _search(
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for _ in range(n_trials):
         trial = study.ask()
-        own = {knob: _suggest(trial, knob, space) for knob, space in sorted(search.items())}
+        own = {knob: suggest(trial, knob, space) for knob, space in sorted(search.items())}
         study.tell(trial, measure(own))
 
 
-def _suggest(trial: Any, knob: str, space: Any) -> float | int | str:
+def suggest(trial: Any, knob: str, space: Any) -> float | int | str:
+    """Let Optuna propose a value of a knob: of a list, or between ``low`` and ``high``."""
     value: float | int | str
     if isinstance(space, list):
         value = trial.suggest_categorical(knob, space)

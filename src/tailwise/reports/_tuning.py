@@ -90,8 +90,8 @@ def _advice(tuning: Mapping[str, Any]) -> str:
     arguments = " ".join(f"'{argument}'" if "," in argument else argument for argument in tuning["use"])
     tail, head = (_relative(found[segment], baseline[segment]) for segment in ("tail", "head"))
     return (
-        f"Recommended: trial {chosen}, the best tail ({tail}) among those that keep the head within {limit} of "
-        f"the baseline's ({head}).\n\n    tailwise run {arguments} ..."
+        f"Recommended: trial {chosen}, the best tail ({tail}) among those that keep the head within {limit} "
+        f"of the baseline's ({head}).\n\n    tailwise run {arguments} ..."
     )
 
 

@@ -179,3 +179,14 @@ def test_every_stage_says_what_enters_and_shows_a_line() -> None:
         assert text.startswith('"""'), init
         assert "__all__" in text, init
         assert "One line" in text or ">>>" in text, init
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_the_rows_of_benchmark_results_shown_are_rows_of_the_tables_written_from_the_records(
+    page: str,
+) -> None:
+    shown = (ROOT / page).read_text().split("<!-- results -->")[1].split("<!-- end of results -->")[0]
+    written = (ROOT / "benchmarks/results/tail/tables.md").read_text().splitlines()
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert [row for row in rows if row not in written] == []

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_costs_worked_by_hand(rows):
     assert row.step_ratio == pytest.approx(191 / 101)
     assert row.minutes == pytest.approx(191 / 60)
     assert row.gain_per_minute == pytest.approx(row.found[TAIL].against.difference / 1.5)
+
+
+def test_a_few_seconds_more_are_no_price(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    for record in (folder / "steam-64/cells/eisam").glob("seed-*/record.json"):
+        content = json.loads(record.read_text())
+        content["cost"]["train_seconds"] = 105.0
+        record.write_text(json.dumps(content))
+    row = one(bench_rows(read_bench(folder), n_resamples=50).methods, "steam-64", "eisam")
+    assert row.minutes == pytest.approx(105 / 60)
+    assert row.gain_per_minute is None
 
 
 def test_seeds_that_only_one_side_has_are_left_out(tmp_path):

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 K = 10  # length of the judged list
+_LEAST_EXTRA = 0.1  # of the baseline's training time; less is the clock's noise
 LEVEL = 0.05  # of the Holm-adjusted tests
 POOLED = "pooled"  # stands for a setting's name
 MEASURES = tuple((metric, part) for metric in ("ndcg", "recall") for part in ("overall", "head", "tail"))
@@ -86,7 +87,7 @@ class MethodRow:
         step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
         minutes: Of training, mean over seeds; None likewise.
         gain_per_minute: Relative gain in tail NDCG per minute of training beyond the baseline's;
-            None where there are no such minutes.
+            None where there are no such minutes, or less than a tenth of the baseline's.
     """
 
     setting: str
@@ -325,11 +326,12 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
     spent, base_spent = (gains.mean_cost(p, "train_seconds", seeds) for p in (name, gains.baseline))
     tail = row.found["ndcg", "tail"].against
     extra = None if spent is None or base_spent is None else (spent - base_spent) / 60
+    costs_more = extra is not None and base_spent is not None and 60 * extra > _LEAST_EXTRA * base_spent
     return replace(
         row,
         step_ratio=step / base_step if step is not None and base_step else None,
         minutes=None if spent is None else spent / 60,
-        gain_per_minute=tail.difference / extra if tail is not None and extra and extra > 0 else None,
+        gain_per_minute=tail.difference / extra if tail is not None and extra and costs_more else None,
     )
 
 

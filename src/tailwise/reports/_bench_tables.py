@@ -358,7 +358,7 @@ def _about(bench: Bench, rows: BenchRows) -> Iterable[str]:
     missing = sum(setting.n_missing for setting in bench.settings)
     expected = sum(setting.n_expected for setting in bench.settings)
     yield f"- Seeds: {', '.join(map(str, bench.about['seeds']))}."
-    rule = _markdown(bench.about["rule"])
+    rule = _markdown(bench.about["rule"]).rstrip(".")
     yield f"- Trials per tuned method: {bench.about['n_trials']}. Choice rule: {rule}."
     yield f"- Cells: {expected - missing:,} of {expected:,}" + (
         ". Comparisons use the seeds that both sides have." if missing else "."

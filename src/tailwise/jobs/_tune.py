@@ -109,7 +109,7 @@ def parse_search(texts: Sequence[str]) -> dict[str, Any]:
 
     Example:
         >>> parse_search(["rho=0.02:1:log", "estimator=exact,single-pass"])
-        {'rho': {'low': 0.02, 'high': 1.0, 'log': True}, 'estimator': ['exact', 'single-pass']}
+        {'rho': {'low': 0.02, 'high': 1, 'log': True}, 'estimator': ['exact', 'single-pass']}
 
     Raises:
         ConfigError: a text is neither; it is named.

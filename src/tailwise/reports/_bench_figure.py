@@ -8,7 +8,7 @@ import altair as alt
 
 from tailwise.reports._bench_records import Bench, Method
 from tailwise.reports._bench_rows import POOLED, BenchRows
-from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline
+from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline, stand_alone
 from tailwise.reports._numbers import plain, signed_percent
 from tailwise.reports._palette import AXIS, INK, MUTED, SURFACE, Style, styles
 
@@ -57,14 +57,7 @@ def bench_figure(bench: Bench, rows: BenchRows) -> str | None:
         return None
     chart = alt.concat(*panels, columns=2, spacing=44)
     name = f"Tail gain against overall change, in per cent of {bench.labels[bench.baseline]}"
-    svg = str(draw_chart(lambda wide: chart, name).wide)
-    start = svg.index(">", svg.index("</title>")) + 1
-    return (
-        svg[:start].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-        + f'<rect width="100%" height="100%" fill="{SURFACE}"/>'
-        + svg[start:]
-        + "\n"
-    )
+    return stand_alone(draw_chart(lambda wide: chart, name).wide)
 
 
 def spread(wanted: Sequence[float], *, step: float, low: float, high: float) -> list[float]:

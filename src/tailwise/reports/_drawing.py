@@ -16,9 +16,20 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
-from tailwise.reports._palette import AXIS, GRID, INK, MUTED
+from tailwise.reports._palette import AXIS, GRID, INK, MUTED, SURFACE
 
-__all__ = ["GAP", "MARK_SIZE", "NARROW", "N_TICKS", "WIDE", "Chart", "draw_chart", "inline", "percent_axis"]
+__all__ = [
+    "GAP",
+    "MARK_SIZE",
+    "NARROW",
+    "N_TICKS",
+    "WIDE",
+    "Chart",
+    "draw_chart",
+    "inline",
+    "percent_axis",
+    "stand_alone",
+]
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDE, NARROW = 1000, 348  # drawing units; about CSS pixels at the sizes they are shown
@@ -61,6 +72,18 @@ class Chart:
 def draw_chart(draw: Callable[[bool], Any], title: str) -> Chart:
     """Draw a chart in both widths; ``draw`` is told whether it is the wide one."""
     return Chart(_svg(draw(True), title), _svg(draw(False), title), title)
+
+
+def stand_alone(drawing: Markup) -> str:
+    """Turn a drawing of a page into a file of its own: named as SVG, on a white ground."""
+    svg = str(drawing)
+    start = svg.index("</title>") + len("</title>")
+    return (
+        svg[:start].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        + f'<rect width="100%" height="100%" fill="{SURFACE}"/>'
+        + svg[start:]
+        + "\n"
+    )
 
 
 def percent_axis(text_format: str = ".0%") -> Any:

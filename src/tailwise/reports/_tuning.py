@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from tailwise.errors import DataError
-from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline
+from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline, stand_alone
 from tailwise.reports._numbers import duration, number, percent, signed_percent
 from tailwise.reports._palette import AXIS, MUTED, styles
 from tailwise.reports._result_file import write_atomically
@@ -50,7 +50,7 @@ def tuning_page(tuning: Mapping[str, Any]) -> str:
     """
     baseline, trials = tuning["baseline"]["validation"], tuning["trials"]
     knobs = list(trials[0]["knobs"]) if trials else []
-    header = ["", *knobs, "head", "of baseline", "tail", "of baseline", "overall", "training"]
+    header = ["trial", *knobs, "head", "of baseline", "tail", "of baseline", "overall", "training"]
     rows = [["baseline", *[""] * len(knobs), *_measured(tuning["baseline"], baseline)]]
     for place in sorted(range(len(trials)), key=lambda i: -trials[i]["validation"]["tail"]):
         trial = trials[place]
@@ -140,4 +140,4 @@ def _figure(tuning: Mapping[str, Any]) -> str:
     title = (
         "Head and tail of every trial; the front is joined, the recommended one is solid, the limit dashed"
     )
-    return str(draw_chart(lambda wide: layers, title).wide)
+    return stand_alone(draw_chart(lambda wide: layers, title).wide)

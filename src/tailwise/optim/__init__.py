@@ -11,12 +11,14 @@ from tailwise.optim._focal_sam import FocalSAM
 from tailwise.optim._group_sam import GroupSAM
 from tailwise.optim._imbsam import ImbSAM
 from tailwise.optim._item_weights import WEIGHT_SCHEMES, item_weights
+from tailwise.optim._joint_batch import LossFunction
 from tailwise.optim._logit_adjustment import logit_offsets
 from tailwise.optim._look_sam import LookSAM
 from tailwise.optim._loss_weights import LOSS_WEIGHT_SCHEMES, loss_weights, row_sampling_weights
 from tailwise.optim._momentum_sam import MomentumSAM
+from tailwise.optim._ranks import OneProcess, Ranks, ReplicatedRanks, ShardedRanks
 from tailwise.optim._sam import SAM
-from tailwise.optim._wrapper import LossFunction, PerTargetOptimizer
+from tailwise.optim._wrapper import PerTargetOptimizer
 
 __all__ = [
     "ASAM",
@@ -31,7 +33,11 @@ __all__ = [
     "LookSAM",
     "LossFunction",
     "MomentumSAM",
+    "OneProcess",
     "PerTargetOptimizer",
+    "Ranks",
+    "ReplicatedRanks",
+    "ShardedRanks",
     "item_weights",
     "logit_offsets",
     "loss_weights",

@@ -9,17 +9,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tailwise.optim._diagnostics import Diagnostics, cosine, realised_norm
+from tailwise.optim._joint_batch import JointBatch, LossFunction
 from tailwise.optim._kept import fits, restored, saved
 from tailwise.optim._perturbing import PerturbingOptimizer, dense
 from tailwise.optim._randomness import RandomState
 from tailwise.optim._row_draw import (
     ROW_WEIGHTS,
+    by_row,
     row_probabilities,
     sampling_probabilities,
     systematic_draw,
     target_factors,
 )
-from tailwise.optim._wrapper import LossFunction, all_rows, check_targets, checked_losses, perturbed
+from tailwise.optim._wrapper import direction_norm, perturbed
 
 __all__ = ["EISAM", "ESTIMATORS"]
 
@@ -154,16 +156,15 @@ class EISAM(PerturbingOptimizer):
     def _is_plain(self) -> bool:
         return self.short_circuit and (self.current_rho == 0 or self.strength == 0)
 
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        c = self._target_strengths(items)
-        check_targets(items)
-        if self.short_circuit and not bool((c > 0).any()):
-            return self._mean_loss_gradient(loss_fn, items)
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
+        c = self._target_strengths(batch.items)
+        if self.short_circuit and not batch.any(c > 0):
+            return self._mean_loss_gradient(batch)
         if self.estimator == "sampled":
-            return self._sampled(loss_fn, items, c)
+            return self._sampled(batch, c)
         if self._is_exact_now():
-            return self._exact(loss_fn, items, c)
-        return self._single_pass(loss_fn, items, c)
+            return self._exact(batch, c)
+        return self._single_pass(batch, c)
 
     def _is_exact_now(self) -> bool:
         """Whether the next step takes the direction from its own batch."""
@@ -185,30 +186,25 @@ class EISAM(PerturbingOptimizer):
 
     # Estimators
 
-    def _exact(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
-        loss, g_w = self._two_point_gradient(loss_fn, items, all_rows(items), c)
+    def _exact(self, batch: JointBatch, c: Tensor) -> Tensor:
+        loss, g_w = self._two_point_gradient(batch, c, torch.ones_like(batch.rows_with_target))
         if self.estimator == "every-k":
             self._kept_direction = [dense(g) for g in g_w]
         return loss
 
-    def _sampled(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
-        is_drawn, factors = self._draw_few_rows(c)
-        has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
-        drawn = is_drawn.nonzero().squeeze(1)
-        others = (~is_drawn & has_target).nonzero().squeeze(1)
-        self.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=items.device)
-        if len(drawn) > 0:
-            loss, _ = self._two_point_gradient(loss_fn, items, drawn, factors * c)
-        if len(others) > 0:
-            losses, n_targets = checked_losses(loss_fn, others, items)
-            rest = losses.sum() / n_targets
-            torch.autograd.backward(rest)  # adds to the drawn rows' gradient
-            loss = loss + rest.detach()
+    def _sampled(self, batch: JointBatch, c: Tensor) -> Tensor:
+        is_drawn, factors = self._draw_few_rows(batch, c)
+        others = ~is_drawn & batch.rows_with_target
+        batch.clear()
+        loss = torch.zeros((), device=c.device)
+        if batch.any(is_drawn):
+            loss, _ = self._two_point_gradient(batch, factors * c, is_drawn)
+        if batch.any(others):
+            loss = loss + batch.add_gradient(only=others)  # adds to the drawn rows' gradient
         return loss
 
     def _two_point_gradient(
-        self, loss_fn: LossFunction, items: Tensor, rows: Tensor, c: Tensor
+        self, batch: JointBatch, c: Tensor, rows: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Leave ``(1/N) Σ (1−c) ∇l(θ) + c ∇l(θ+ε)`` over ``rows`` in ``.grad``, ε along their own g_w.
 
@@ -216,72 +212,48 @@ class EISAM(PerturbingOptimizer):
             The rows' share of the mean loss at θ, and g_w.
         """
         moved = self._parameters_to_move()
-        random_state = RandomState(items.device)
-        losses, n_targets = checked_losses(loss_fn, rows, items)
-        c = c.to(losses.dtype)
-        loss = losses.detach().sum() / n_targets
-        all_at_theta_plus_eps = bool((c[rows][items[rows] >= 0] == 1).all())  # then SAM's price
-
-        g_w = torch.autograd.grad(
-            (c[rows] * losses).sum() / n_targets,
-            moved,
-            retain_graph=not all_at_theta_plus_eps,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        is_target = batch.has_target & rows.reshape(-1, *[1] * (c.ndim - 1))
+        all_at_theta_plus_eps = batch.all(c[is_target] == 1)  # then SAM's price
+        loss, (g_w,) = batch.gradients([c], moved, with_remainder=not all_at_theta_plus_eps, only=rows)
         direction, scale = self._perturbation(g_w, moved)
-        self.zero_grad(set_to_none=True)
-        if not all_at_theta_plus_eps:
-            torch.autograd.backward(((1 - c[rows]) * losses).sum() / n_targets)
-        del losses  # frees the graph before the second one is built
-
-        if not random_state.has_changed():
-            rows = rows[(c[rows] > 0).reshape(len(rows), -1).any(dim=1)]
-        if len(rows) > 0:
-            with perturbed(moved, direction, scale), random_state.replayed():
-                losses_there, _ = checked_losses(loss_fn, rows, items)
-                torch.autograd.backward((c[rows] * losses_there).sum() / n_targets)  # adds to the first sum
+        with perturbed(moved, direction, scale):
+            has_strength = by_row(c > 0).any(dim=1)
+            batch.add_gradient(c, only=rows & has_strength, again=True)  # adds to the first sum
         return loss, g_w
 
-    def _single_pass(self, loss_fn: LossFunction, items: Tensor, c: Tensor) -> Tensor:
+    def _single_pass(self, batch: JointBatch, c: Tensor) -> Tensor:
         moved = self._parameters_to_move()
-        is_drawn, factors = self._draw_rows(items, c)
-        has_target = (items >= 0).reshape(len(items), -1).any(dim=1)
+        is_drawn, factors = self._draw_rows(batch, c)
         kept = self._kept_direction if fits(self._kept_direction, moved) else None
         # No direction is known before rows were drawn for the first time: then ε = 0.
         direction, scale = ([], 0.0) if kept is None else self._perturbation(kept, moved)
-        self.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=items.device)
-
-        def add_gradient_of(rows: Tensor) -> None:
-            nonlocal loss
-            losses, n_targets = checked_losses(loss_fn, rows, items)
-            torch.autograd.backward((factors[rows].to(losses.dtype) * losses).sum() / n_targets)
-            loss = loss + losses.detach().sum() / n_targets
-
-        there = (is_drawn & has_target).nonzero().squeeze(1)
-        here = (~is_drawn & has_target).nonzero().squeeze(1)
-        if len(there) > 0:
+        batch.clear()
+        loss = torch.zeros((), device=c.device)
+        there = is_drawn & batch.rows_with_target
+        here = ~is_drawn & batch.rows_with_target
+        if batch.any(there):
             with perturbed(moved if direction else [], direction, scale):
-                add_gradient_of(there)
+                loss = loss + batch.add_gradient(factors, only=there)
             if self.estimator == "single-pass":
-                kept = self._averaged(kept, moved)
-        if len(here) > 0:
-            add_gradient_of(here)  # adds to the drawn rows'
+                kept = self._averaged(kept, batch.seen(moved))
+        if batch.any(here):
+            loss = loss + batch.add_gradient(factors, only=here)  # adds to the drawn rows'
         self._kept_direction = kept
         return loss
 
-    def _draw_rows(self, items: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw_rows(self, batch: JointBatch, c: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of this step's draw, and what their targets' losses are multiplied by."""
-        q = row_probabilities(c, items >= 0, row_weights=self.row_weights)
-        is_drawn = systematic_draw(q, self._uniform())
+        q = row_probabilities(c, batch.has_target, row_weights=self.row_weights)
+        of_all, own = batch.ranks.gathered(q)  # one draw over the joint batch
+        is_drawn = systematic_draw(of_all, self._uniform())[own]
         return is_drawn, target_factors(c, q, is_drawn, row_weights=self.row_weights)
 
-    def _draw_few_rows(self, c: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw_few_rows(self, batch: JointBatch, c: Tensor) -> tuple[Tensor, Tensor]:
         """Rows that ``sampled`` evaluates twice, and what makes up for the others not being."""
-        strength_of_row = c.reshape(len(c), -1).sum(1)
-        p = sampling_probabilities(strength_of_row, self.row_share * len(c))
-        is_drawn = systematic_draw(p, self._uniform())
+        strength_of_row, own = batch.ranks.gathered(by_row(c).sum(1))
+        p = sampling_probabilities(strength_of_row, self.row_share * len(strength_of_row))
+        is_drawn = systematic_draw(p, self._uniform())[own]
+        p = p[own]
         factors = torch.where(is_drawn, 1 / p.clamp_min(torch.finfo(p.dtype).tiny), torch.zeros_like(p))
         return is_drawn, factors.to(c.dtype).reshape(-1, *[1] * (c.ndim - 1))
 
@@ -290,12 +262,13 @@ class EISAM(PerturbingOptimizer):
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.n_steps) % 2**63)
         return float(torch.rand((), generator=generator, dtype=torch.float64))
 
-    def _averaged(self, kept: Sequence[Tensor] | None, moved: Sequence[Tensor]) -> list[Tensor]:
+    def _averaged(self, kept: Sequence[Tensor] | None, seen: Sequence[Tensor]) -> list[Tensor]:
         """The average with what the drawn rows' backward has just left in ``.grad``."""
-        seen = [torch.zeros_like(p) if p.grad is None else dense(p.grad).detach() for p in moved]
+        of_rows = [dense(g) for g in seen]
+        direction_norm(of_rows)  # one gradient that is not finite would spoil every later direction
         if kept is None:
-            return [g.clone() for g in seen]
-        return list(torch._foreach_lerp(list(kept), seen, 1 - self.direction_decay))
+            return [g.clone() for g in of_rows]
+        return list(torch._foreach_lerp(list(kept), of_rows, 1 - self.direction_decay))
 
     # Diagnostics
 
@@ -311,20 +284,17 @@ class EISAM(PerturbingOptimizer):
         """
         c = self._target_strengths(items)
         moved = self._parameters_to_move()
-        with torch.enable_grad(), RandomState(items.device).replayed():
-            losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
-            is_drawn, factors, own = self._plan(items, c)
-
-            def gradient_of(weights: Tensor) -> list[Tensor]:
-                objective = (weights.to(losses.dtype) * losses).sum() / n_targets
-                return list(
-                    torch.autograd.grad(
-                        objective, moved, retain_graph=True, allow_unused=True, materialize_grads=True
-                    )
-                )
-
-            g_w = gradient_of(c)
-            direction = self._kept_direction if own is None else gradient_of(own)
+        batch = JointBatch(loss_fn, items, self.parameters(), self.ranks)
+        is_drawn, factors, own = self._plan(batch, c)
+        in_place = [p.grad for p in self.parameters()]
+        try:
+            with torch.enable_grad(), RandomState(items.device).replayed():
+                _, gradients = batch.gradients([c] if own is None else [c, own], moved)
+        finally:
+            for p, gradient in zip(self.parameters(), in_place, strict=True):
+                p.grad = gradient
+        g_w = gradients[0]
+        direction = self._kept_direction if own is None else gradients[1]
         if not fits(direction, moved):
             direction = None
         ours = ([], 0.0) if direction is None else self._perturbation(direction, moved)
@@ -337,27 +307,25 @@ class EISAM(PerturbingOptimizer):
             chosen = [i for i in range(len(moved)) if is_per_item[i] == per_item]
             return cosine([ours[0][i] for i in chosen], [exact[i] for i in chosen]) if ours[0] else None
 
-        has_target = items >= 0
-        used = factors[has_target]
-        rows_with_target = has_target.reshape(len(items), -1).any(dim=1)
+        used = factors[batch.has_target]
         return Diagnostics(
             cosine_shared=agreement(per_item=False),
             cosine_per_item=agreement(per_item=True),
             radius=self._radius(moved),
             realised_norm=realised_norm(moved, *ours) if ours[0] else 0.0,
-            share_of_rows_perturbed=float(is_drawn[rows_with_target].double().mean()),
+            share_of_rows_perturbed=float(is_drawn[batch.rows_with_target].double().mean()),
             smallest_factor=float(used.min()),
             largest_factor=float(used.max()),
         )
 
-    def _plan(self, items: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _plan(self, batch: JointBatch, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows the next step perturbs, factors on their targets, and weights of its own direction, if any."""
         if self.estimator == "sampled":
-            is_drawn, factors = self._draw_few_rows(c)
+            is_drawn, factors = self._draw_few_rows(batch, c)
             return is_drawn, torch.where(factors > 0, factors, 1.0).expand_as(c), factors * c
         if self._is_exact_now():
-            return (c > 0).reshape(len(c), -1).any(dim=1), torch.ones_like(c), c
-        return *self._draw_rows(items, c), None
+            return by_row(c > 0).any(dim=1), torch.ones_like(c), c
+        return *self._draw_rows(batch, c), None
 
     # State
 

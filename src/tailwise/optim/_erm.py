@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from tailwise.optim._wrapper import LossFunction, PerTargetOptimizer
+from tailwise.optim._joint_batch import JointBatch
+from tailwise.optim._wrapper import PerTargetOptimizer
 
 __all__ = ["ERM"]
 
@@ -22,6 +23,5 @@ class ERM(PerTargetOptimizer):
         1.5
     """
 
-    def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        """Set ``.grad`` to the gradient of the mean loss; see the base class for the arguments."""
-        return self._mean_loss_gradient(loss_fn, items)
+    def _gradient(self, batch: JointBatch) -> Tensor:
+        return self._mean_loss_gradient(batch)

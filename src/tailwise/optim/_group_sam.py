@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tailwise.optim._joint_batch import JointBatch
 from tailwise.optim._perturbing import PerturbingOptimizer
-from tailwise.optim._randomness import RandomState
-from tailwise.optim._wrapper import LossFunction, all_rows, checked_losses, perturbed
+from tailwise.optim._row_draw import by_row
+from tailwise.optim._wrapper import perturbed
 
 __all__ = ["GroupSAM"]
 
@@ -93,41 +94,23 @@ class GroupSAM(PerturbingOptimizer):
         self.rhos = radii
         super().__init__(params, base_optimizer, rho=rho, **arguments)
 
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        group_of = self._target_groups(items)
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
+        group_of = self._target_groups(batch.items)
         moved = self._parameters_to_move()
-        random_state = RandomState(items.device)
-        losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
-        loss = losses.detach().sum() / n_targets
 
         # All directions come before the first move: the graph at θ needs θ as it was.
-        present = [int(g) for g in torch.unique(group_of) if g >= 0]
+        present = [g for g in range(len(self.rhos)) if batch.any(group_of == g)]
         moving = [g for g in present if self.rhos[g] > 0]
         still = [g for g in present if self.rhos[g] == 0]
-        perturbations = {}
-        for g in moving:
-            gradients = torch.autograd.grad(
-                losses[group_of == g].sum() / n_targets,
-                moved,
-                retain_graph=bool(still) or g != moving[-1],
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            perturbations[g] = self._perturbation(gradients, moved)
-        self.zero_grad(set_to_none=True)
-        if still:
-            is_still = torch.isin(group_of, torch.tensor(still, device=items.device))
-            torch.autograd.backward(losses[is_still].sum() / n_targets)
-        del losses  # frees the graph before the next one is built
-
-        for g, (direction, scale) in perturbations.items():
-            rows = all_rows(items)
-            if not random_state.has_changed():
-                rows = rows[(group_of == g).reshape(len(items), -1).any(dim=1)]
+        weights = [(group_of == g).float() for g in moving]
+        loss, gradients = batch.gradients(weights, moved, with_remainder=bool(still))
+        perturbations = [self._perturbation(gradient, moved) for gradient in gradients]
+        for g, (direction, scale) in zip(moving, perturbations, strict=True):
+            is_of_group = group_of == g
             reach = min(scale * self.rhos[g], 1e38)  # beyond, float32 ends
-            with perturbed(moved, direction, reach), random_state.replayed():
-                losses_there, _ = checked_losses(loss_fn, rows, items)
-                torch.autograd.backward(losses_there[group_of[rows] == g].sum() / n_targets)  # adds up
+            with perturbed(moved, direction, reach):
+                rows = by_row(is_of_group).any(dim=1)
+                batch.add_gradient(is_of_group.float(), only=rows, again=True)  # adds up
         return loss
 
     def _target_groups(self, items: Tensor) -> Tensor:

@@ -8,17 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tailwise.optim._joint_batch import JointBatch
 from tailwise.optim._kept import fits, restored, saved
 from tailwise.optim._perturbing import PerturbingOptimizer, dense
-from tailwise.optim._randomness import RandomState
-from tailwise.optim._wrapper import (
-    LossFunction,
-    all_rows,
-    checked_losses,
-    direction_norm,
-    perturbation_scale,
-    perturbed,
-)
+from tailwise.optim._wrapper import direction_norm, perturbation_scale, perturbed
 
 __all__ = ["LookSAM"]
 
@@ -77,31 +70,24 @@ class LookSAM(PerturbingOptimizer):
         self._kept_across: list[Tensor] | None = None  # g_v of the last full step
         super().__init__(params, base_optimizer, rho=rho, **arguments)
 
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
         moved = self._parameters_to_move()
         g_v = self._kept_across
         if self.n_steps % self.every != 0 and fits(g_v, moved):
-            return self._between(loss_fn, items, moved, g_v)
-        return self._full(loss_fn, items, moved)
+            return self._between(batch, moved, g_v)
+        return self._full(batch, moved)
 
-    def _full(self, loss_fn: LossFunction, items: Tensor, moved: list[Tensor]) -> Tensor:
-        random_state = RandomState(items.device)
-        rows = all_rows(items)
-        losses, n_targets = checked_losses(loss_fn, rows, items)
-        loss = losses.sum() / n_targets
-        g = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
+    def _full(self, batch: JointBatch, moved: list[Tensor]) -> Tensor:
+        loss, (g,) = batch.gradients([None], moved)
         direction, scale = self._perturbation(g, moved)
-        self.zero_grad(set_to_none=True)
-        with perturbed(moved, direction, scale), random_state.replayed():
-            losses_there, _ = checked_losses(loss_fn, rows, items)
-            torch.autograd.backward(losses_there.sum() / n_targets)
-        self._kept_across = _across(_gradients(moved), [dense(x) for x in g])
-        return loss.detach()
+        with perturbed(moved, direction, scale):
+            batch.add_gradient(again=True)
+        self._kept_across = _across([dense(x) for x in batch.seen(moved)], [dense(x) for x in g])
+        return loss
 
-    def _between(
-        self, loss_fn: LossFunction, items: Tensor, moved: Sequence[Tensor], g_v: Sequence[Tensor]
-    ) -> Tensor:
-        loss = self._mean_loss_gradient(loss_fn, items)
+    def _between(self, batch: JointBatch, moved: Sequence[Tensor], g_v: Sequence[Tensor]) -> Tensor:
+        loss = self._mean_loss_gradient(batch)
+        batch.sum_gradients()
         # No gradient means no update, as with any PyTorch optimizer: such a parameter takes no part.
         taking_part = [(p, v) for p, v in zip(moved, g_v, strict=True) if p.grad is not None]
         norm = direction_norm(_gradients([p for p, _ in taking_part]))

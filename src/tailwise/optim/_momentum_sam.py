@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tailwise.optim._joint_batch import JointBatch, LossFunction
 from tailwise.optim._kept import fits, restored, saved
 from tailwise.optim._perturbing import PerturbingOptimizer, dense
-from tailwise.optim._wrapper import LossFunction, all_rows, checked_losses, perturbed
+from tailwise.optim._wrapper import perturbed
 
 __all__ = ["MomentumSAM"]
 
@@ -82,18 +83,14 @@ class MomentumSAM(PerturbingOptimizer):
         self._kept_average: list[Tensor] | None = None  # of the gradients, where the base optimizer has none
         super().__init__(params, base_optimizer, rho=rho, **arguments)
 
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
         moved = self._parameters_to_move()
         momentum = self._momentum(moved)
         if momentum is None:
-            return self._mean_loss_gradient(loss_fn, items)
+            return self._mean_loss_gradient(batch)
         direction, scale = self._perturbation(momentum, moved)
         with perturbed(moved, direction, scale if self.ascend else -scale):
-            losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
-            loss = losses.sum() / n_targets
-            self.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-        return loss.detach()
+            return self._mean_loss_gradient(batch)
 
     def _momentum(self, moved: Sequence[Tensor]) -> list[Tensor] | None:
         """v, one tensor per moved parameter; None before the first step."""
@@ -112,9 +109,11 @@ class MomentumSAM(PerturbingOptimizer):
         return None
 
     @torch.no_grad()
-    def step(self, loss_fn: LossFunction | None = None, items: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, loss_fn: LossFunction | None = None, items: Tensor | None = None, **arguments: Any
+    ) -> Tensor | None:
         """Update the parameters, and the average of the gradients if one is kept here; see the base class."""
-        loss = super().step(loss_fn, items)
+        loss = super().step(loss_fn, items, **arguments)
         moved = self.perturbed_parameters()
         if any(self._first_moment(p) is not None for p in moved):
             self._kept_average = None

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tailwise.optim._wrapper import LossFunction, PerTargetOptimizer, direction_norm, perturbation_scale
+from tailwise.optim._joint_batch import JointBatch, LossFunction
+from tailwise.optim._wrapper import PerTargetOptimizer, direction_norm, perturbation_scale
 
 __all__ = ["PerturbingOptimizer"]
 
@@ -177,23 +178,22 @@ class PerturbingOptimizer(PerTargetOptimizer):
 
     # The step
 
-    def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def compute_gradient(self, loss_fn: LossFunction, items: Tensor, **arguments: Any) -> Tensor:
         """Set ``.grad`` to the method's gradient; see the base class for arguments, return value, errors."""
-        loss = (
-            self._mean_loss_gradient(loss_fn, items)
-            if self._is_plain()
-            else self._perturbed_gradient(loss_fn, items)
-        )
+        loss = super().compute_gradient(loss_fn, items, **arguments)
         self.n_steps += 1
         return loss
+
+    def _gradient(self, batch: JointBatch) -> Tensor:
+        return self._mean_loss_gradient(batch) if self._is_plain() else self._perturbed_gradient(batch)
 
     def _is_plain(self) -> bool:
         """Whether this step is the base optimizer's."""
         return self.current_rho == 0
 
     @abstractmethod
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
-        """Do what :meth:`compute_gradient` promises, at a radius above 0."""
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
+        """Do what :meth:`_gradient` promises, at a radius above 0."""
 
     # State
 

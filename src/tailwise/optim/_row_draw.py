@@ -3,12 +3,26 @@
 Enters the strength ``c`` of every target; leaves the rows drawn and a factor per target.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["ROW_WEIGHTS", "row_probabilities", "sampling_probabilities", "systematic_draw", "target_factors"]
+__all__ = [
+    "ROW_WEIGHTS",
+    "by_row",
+    "row_probabilities",
+    "sampling_probabilities",
+    "systematic_draw",
+    "target_factors",
+]
 
 ROW_WEIGHTS = ("unbiased", "unit")
+
+
+def by_row(values: Tensor) -> Tensor:
+    """``[rows]`` or ``[rows, positions]`` as ``[rows, positions]``; there may be no rows."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def row_probabilities(
@@ -30,8 +44,8 @@ def row_probabilities(
     Returns:
         ``[rows]`` float64 in [0, 1]; 0 for a row without a target.
     """
-    c = c.to(torch.float64).reshape(len(c), -1)  # [rows, positions]
-    has_target = has_target.reshape(len(c), -1)
+    c = by_row(c.to(torch.float64))
+    has_target = by_row(has_target)
     if row_weights == "unit":
         return c.sum(1) / has_target.sum(1).clamp_min(1)
     there = c.norm(dim=1)

@@ -1,11 +1,10 @@
 """Sharpness-aware minimisation, uniform over all targets."""
 
-import torch
 from torch import Tensor
 
+from tailwise.optim._joint_batch import JointBatch
 from tailwise.optim._perturbing import PerturbingOptimizer
-from tailwise.optim._randomness import RandomState
-from tailwise.optim._wrapper import LossFunction, all_rows, checked_losses, perturbed
+from tailwise.optim._wrapper import perturbed
 
 __all__ = ["SAM"]
 
@@ -21,16 +20,10 @@ class SAM(PerturbingOptimizer):
         Foret et al., Sharpness-Aware Minimization (arXiv:2010.01412), equations 2 and 3.
     """
 
-    def _perturbed_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def _perturbed_gradient(self, batch: JointBatch) -> Tensor:
         moved = self._parameters_to_move()
-        random_state = RandomState(items.device)
-        rows = all_rows(items)
-        losses, n_targets = checked_losses(loss_fn, rows, items)
-        loss = losses.sum() / n_targets
-        gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
-        direction, scale = self._perturbation(gradients, moved)
-        self.zero_grad(set_to_none=True)
-        with perturbed(moved, direction, scale), random_state.replayed():
-            losses_there, _ = checked_losses(loss_fn, rows, items)
-            torch.autograd.backward(losses_there.sum() / n_targets)
-        return loss.detach()
+        loss, (gradient,) = batch.gradients([None], moved)
+        direction, scale = self._perturbation(gradient, moved)
+        with perturbed(moved, direction, scale):
+            batch.add_gradient(again=True)
+        return loss

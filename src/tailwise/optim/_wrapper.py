@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["LossFunction", "PerTargetOptimizer", "perturbation_scale", "perturbed"]
+from tailwise.optim._joint_batch import JointBatch, LossFunction
+from tailwise.optim._ranks import OneProcess, Ranks
 
-LossFunction = Callable[[Tensor], Tensor]
-"""Takes ``rows`` (int64 ``[n]``, positions in the batch) and returns their losses:
-``[n]`` or ``[n, positions]``, one per target, differentiable."""
+__all__ = ["LossFunction", "PerTargetOptimizer", "perturbation_scale", "perturbed"]
 
 _STATE_VERSION = 2
 
@@ -33,10 +32,20 @@ class PerTargetOptimizer(Optimizer, ABC):
             perturbed; and ``"per_item": True``: rows of single items, such as embeddings,
             which methods that perturb leave alone unless told otherwise.
         base_optimizer: The class that turns the gradient into an update.
+        ranks: The processes that train this model together; None for this one alone. See
+            :class:`ReplicatedRanks` and :class:`ShardedRanks`.
         **base_arguments: Handed to ``base_optimizer``.
     """
 
-    def __init__(self, params: Iterable[Any], base_optimizer: type[Optimizer], **base_arguments: Any) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: type[Optimizer],
+        *,
+        ranks: Ranks | None = None,
+        **base_arguments: Any,
+    ) -> None:
+        self.ranks = OneProcess() if ranks is None else ranks
         self.base = base_optimizer(params, **base_arguments)
         super().__init__(self.base.param_groups, self.base.defaults)
         self._share_with_base()
@@ -71,33 +80,71 @@ class PerTargetOptimizer(Optimizer, ABC):
             if name != "step" and not name.startswith("_optimizer_")
         }
 
-    @abstractmethod
-    def compute_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def compute_gradient(
+        self,
+        loss_fn: LossFunction,
+        items: Tensor,
+        *,
+        rows_at_once: int | Sequence[int] | None = None,
+        normalizer: float | None = None,
+        loss_scale: float = 1.0,
+    ) -> Tensor:
         """Set every parameter's ``.grad`` to this method's gradient, leaving parameters as they were.
 
         Args:
             loss_fn: Maps ``rows`` (int64 ``[n]``) to their losses ``[n]`` or ``[n, positions]``.
             items: ``[rows]`` or ``[rows, positions]`` int64; the target item of each loss, -1 where
-                there is no target.
+                there is no target. With several ranks, this rank's.
+            rows_at_once: Rows per evaluation, whose graph is freed before the next one's:
+                a number, or the sizes of consecutive micro-batches; None for all at once. The
+                gradient is the whole batch's either way.
+            normalizer: What sums of losses are divided by; None for the number of targets, of
+                all ranks. For losses that are sums over tokens, the number of tokens.
+            loss_scale: Factor on what is differentiated, as ``GradScaler.get_scale()`` gives it;
+                ``.grad`` is left multiplied by it, as ``scaler.scale(loss).backward()`` leaves it.
 
         Returns:
             Scalar, detached: the mean loss over the targets, at the unperturbed parameters;
             a method that evaluates a row elsewhere only says so, and means that.
 
         Raises:
-            ValueError: the losses do not have the shape of ``items``, or there is no target.
+            ValueError: the losses do not have the shape of ``items``, there is no target, or
+                ``rows_at_once`` does not fit.
             FloatingPointError: a loss or the norm of the ascent direction is not finite.
-                Parameters are restored before anything is raised.
+                Parameters are restored before anything is raised, on every rank.
         """
+        batch = JointBatch(
+            loss_fn,
+            items,
+            self.parameters(),
+            self.ranks,
+            rows_at_once=rows_at_once,
+            normalizer=normalizer,
+            loss_scale=loss_scale,
+        )
+        loss = self._gradient(batch)
+        batch.sum_gradients()
+        return self.ranks.total(loss)
+
+    @abstractmethod
+    def _gradient(self, batch: JointBatch) -> Tensor:
+        """Leave the gradient, this rank's part or all of it, in ``.grad``; return its part of the loss."""
 
     @torch.no_grad()
-    def step(self, loss_fn: LossFunction | None = None, items: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self,
+        loss_fn: LossFunction | None = None,
+        items: Tensor | None = None,
+        *,
+        rows_at_once: int | Sequence[int] | None = None,
+    ) -> Tensor | None:
         """Update the parameters.
 
         Args:
             loss_fn: As for :meth:`compute_gradient`; with None, the base optimizer is applied to the
                 gradients that are there.
             items: The target items; required with ``loss_fn``.
+            rows_at_once: As for :meth:`compute_gradient`.
 
         Returns:
             The mean loss, or None without ``loss_fn``.
@@ -108,7 +155,7 @@ class PerTargetOptimizer(Optimizer, ABC):
         if items is None:
             raise ValueError("items must be given with loss_fn; got None. Pass the target item of each loss.")
         with torch.enable_grad():
-            loss = self.compute_gradient(loss_fn, items)
+            loss = self.compute_gradient(loss_fn, items, rows_at_once=rows_at_once)
         self.base.step()
         return loss
 
@@ -116,13 +163,10 @@ class PerTargetOptimizer(Optimizer, ABC):
         """Return the trainable parameters in group order."""
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
-    def _mean_loss_gradient(self, loss_fn: LossFunction, items: Tensor) -> Tensor:
+    def _mean_loss_gradient(self, batch: JointBatch) -> Tensor:
         """The base optimizer's own gradient: one forward, one backward."""
-        losses, n_targets = checked_losses(loss_fn, all_rows(items), items)
-        loss = losses.sum() / n_targets
-        self.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        return loss.detach()
+        batch.clear()
+        return batch.add_gradient()
 
     def _own_state(self) -> dict[str, Any]:
         """What beyond the base optimizer's state a resumed run needs."""
@@ -190,45 +234,9 @@ class PerTargetOptimizer(Optimizer, ABC):
             self._check_group({**saved, "params": group["params"]})  # the saved group says what is perturbed
 
 
-def all_rows(items: Tensor) -> Tensor:
-    """Positions of all rows of the batch."""
-    return torch.arange(items.shape[0], device=items.device)
-
-
-def check_targets(items: Tensor) -> None:
-    """Refuse a batch without any target."""
-    if not bool((items >= 0).any()):
-        raise ValueError("items must name a target in at least one place; got -1 everywhere.")
-
-
-def checked_losses(loss_fn: LossFunction, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """Evaluate ``rows``; return losses with zeros where there is no target, and the number of targets.
-
-    The number is the whole batch's, so that losses of a part of the rows stay on the same scale.
-    """
-    check_targets(items)
-    has_target = items >= 0
-    n_targets = has_target.sum()
-    losses = loss_fn(rows)
-    part = has_target[rows]
-    if losses.shape != part.shape:
-        raise ValueError(
-            f"loss_fn must return one loss per target, shape {tuple(part.shape)}; got "
-            f"{tuple(losses.shape)}. Use reduction='none'."
-        )
-    losses = torch.where(part, losses, torch.zeros_like(losses))
-    if not bool(torch.isfinite(losses.detach()).all()):
-        bad = int((~torch.isfinite(losses.detach())).sum())
-        raise FloatingPointError(
-            f"losses must be finite; got {bad} of {int(part.sum())} that are not. "
-            "Parameters are unchanged; lower the learning rate or rho, or inspect the batch."
-        )
-    return losses, n_targets
-
-
 def direction_norm(gradients: Iterable[Tensor]) -> float:
     """Euclidean norm over all tensors together, accumulated in float64."""
-    norms = [torch.linalg.vector_norm(entries(g), dtype=torch.float64) for g in gradients]
+    norms = [_norm(entries(g)) for g in gradients]
     total = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
     if not math.isfinite(total):
         raise FloatingPointError(
@@ -241,6 +249,15 @@ def direction_norm(gradients: Iterable[Tensor]) -> float:
 def entries(gradient: Tensor) -> Tensor:
     """Those that may differ from zero: the gradient of an embedding may be sparse."""
     return (gradient.coalesce().values() if gradient.is_sparse else gradient).detach()
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    """Of a whole tensor, also where this rank holds a shard of it only."""
+    norm = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+    whole: Tensor = (
+        norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    )  # a DTensor's parts are added
+    return whole
 
 
 def perturbation_scale(rho: float, norm: float) -> float:

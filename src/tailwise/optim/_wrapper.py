@@ -124,7 +124,8 @@ class PerTargetOptimizer(Optimizer, ABC):
         )
         loss = self._gradient(batch)
         batch.sum_gradients()
-        return self.ranks.total(loss)
+        # In one precision: a rank without rows does not know that of the losses.
+        return loss if self.ranks.size == 1 else self.ranks.total(loss.to(torch.float64))
 
     @abstractmethod
     def _gradient(self, batch: JointBatch) -> Tensor:

@@ -1,0 +1,56 @@
+"""Carry the item of each example past a collator that knows nothing of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["ItemCollator"]
+
+
+class ItemCollator:
+    """A data collator that adds ``[rows]`` int64 of items to what another makes of the other columns.
+
+    Args:
+        collator: Makes a batch from examples.
+        column: Of the items, in the examples and in the batch.
+        n_items: Items are in [0, n_items).
+
+    Raises:
+        KeyError: on a call, an example has no such column.
+        ValueError: on a call, an item is out of range, or the collator gave another number of rows.
+    """
+
+    def __init__(self, collator: Callable[[Any], Mapping[str, Any]], column: str, n_items: int) -> None:
+        self.collator = collator
+        self.column = column
+        self.n_items = n_items
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate ``examples``."""
+        items = [self._item(example) for example in examples]
+        batch = dict(
+            self.collator([{k: v for k, v in example.items() if k != self.column} for example in examples])
+        )
+        n_rows = len(batch["input_ids"]) if "input_ids" in batch else len(items)
+        if n_rows != len(items):
+            raise ValueError(
+                f"the data collator must give a row per example; got {n_rows} rows of {len(items)} examples. "
+                "EISAM weighs rows by their item: switch packing and padding-free batches off."
+            )
+        batch[self.column] = torch.tensor(items)
+        return batch
+
+    def _item(self, example: Mapping[str, Any]) -> int:
+        if self.column not in example:
+            raise KeyError(
+                f"examples must have a column {self.column!r} with the number of their item; got "
+                f"{', '.join(example)}. Name yours with EISAMSettings(item_column=...)."
+            )
+        item = int(example[self.column])
+        if not 0 <= item < self.n_items:
+            raise ValueError(
+                f"column {self.column!r} must be in [0, {self.n_items}), the length of item_weights; got "
+                f"{item}."
+            )
+        return item

@@ -223,6 +223,17 @@ def test_logs_tell_the_radius_and_what_was_diagnosed(tmp_path):
     assert logged[-1]["eisam_share_of_rows_perturbed"] > 0
 
 
+def test_tensorboard_gets_the_radius_and_the_diagnostics(tmp_path, monkeypatch):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    trained(tmp_path, eisam=settings(diagnose_steps=1), report_to="tensorboard")
+    (written,) = (tmp_path / "board").rglob("events.out.tfevents.*")
+    board = events.EventAccumulator(str(written))
+    board.Reload()
+    tags = {tag.removeprefix("train/") for tag in board.Tags()["scalars"] + board.Tags()["tensors"]}
+    assert {"loss", "eisam_rho", "eisam_cosine", "eisam_realised_norm"} <= tags
+
+
 def test_patterns_of_names_choose_what_moves(tmp_path):
     model = with_adapters(tiny_model())
     trainer = trained(tmp_path, model=model, eisam=settings(perturb="*q_proj.lora_B*"))

@@ -7,6 +7,8 @@ comes the same training with EISAM's gradient. One line:
 
 from typing import TYPE_CHECKING, Any
 
+from tailwise.integrations._item_collator import ItemCollator
+from tailwise.integrations._micro_batches import MicroBatches, causal_row_losses
 from tailwise.integrations._precision import keep_precision
 from tailwise.integrations._ranks_of import ranks_of
 from tailwise.integrations._settings import EISAMSettings
@@ -20,6 +22,9 @@ __all__ = [
     "EISAMSFTTrainer",
     "EISAMSettings",
     "EISAMTrainer",
+    "ItemCollator",
+    "MicroBatches",
+    "causal_row_losses",
     "keep_precision",
     "ranks_of",
 ]

@@ -50,15 +50,16 @@ collate = ItemCollator(DataCollatorForSeq2Seq(tokenizer), "item", len(weights))
 loader = DataLoader(tokenized(rows, tokenizer), batch_size=4, collate_fn=collate, shuffle=True)
 model, prepared, loader = accelerator.prepare(model, optimizer, loader)
 
+
+def row_losses(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean over the tokens of each row's title."""
+    labels = inputs.pop("labels")
+    return causal_row_losses(model(**inputs).logits, labels) / (labels[:, 1:] != -100).sum(dim=1)
+
+
 micro_batches = cycle(loader)
 for step in range(options.steps):
     batch = MicroBatches(list(islice(micro_batches, 2)), "item")  # two micro-batches per update
-
-    def row_losses(inputs):
-        labels = inputs.pop("labels")
-        losses = causal_row_losses(model(**inputs).logits, labels)
-        return losses / (labels[:, 1:] != -100).sum(dim=1)  # mean over a title's tokens
-
     with accelerator.no_sync(model):  # EISAM adds gradients over processes itself
         loss = optimizer.compute_gradient(batch.loss_fn(row_losses), batch.items, rows_at_once=batch.sizes)
     accelerator.clip_grad_norm_(model.parameters(), 1.0)

@@ -13,7 +13,17 @@ def test_it_measures_ratios_and_keeps_them(tmp_path, capsys):
     from what_does_the_trainer_cost import main
 
     record = main(
-        ["--setting", "tiny", "--repeats", "2", "--methods", "single-pass", "exact", "--output", str(tmp_path)]
+        [
+            "--setting",
+            "tiny",
+            "--repeats",
+            "2",
+            "--methods",
+            "single-pass",
+            "exact",
+            "--output",
+            str(tmp_path),
+        ]
     )
     assert [row["method"] for row in record["rows"]] == [
         "Trainer",

@@ -20,15 +20,15 @@ def _own_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def train(model, *, n_epochs=1, checkpoint=None, stop_at=None, mixed_precision="no"):
-    """The loop of docs/trainer.md."""
+def train(model, *, n_epochs=1, estimator="single-pass", states=None, after_step=None, mixed_precision="no"):
+    """The loop of docs/trainer.md, with a state kept every second step."""
     accelerator = Accelerator(cpu=True, mixed_precision=mixed_precision)
     optimizer = EISAM(
         model.parameters(),
         torch.optim.AdamW,
         item_weights=settings().item_weights,
         rho=0.3,
-        estimator="single-pass",
+        estimator=estimator,
         seed=0,
         ranks=ranks_of(accelerator),
         lr=1e-2,
@@ -37,29 +37,30 @@ def train(model, *, n_epochs=1, checkpoint=None, stop_at=None, mixed_precision="
         keep_precision(model, optimizer.perturbed_parameters())
     loader = DataLoader(examples(), batch_size=4, collate_fn=ItemCollator(pad, "item", N_ITEMS))
     model, prepared, loader = accelerator.prepare(model, optimizer, loader)
+    kept = sorted(states.glob("step-*")) if states else []
+    if kept:
+        accelerator.load_state(str(kept[-1]))
+    n_done = int(kept[-1].name.removeprefix("step-")) if kept else 0
     losses = []
-    for epoch in range(n_epochs):
-        for step, batch in enumerate(loader):
-            if checkpoint and (epoch, step) == (0, 3) and stop_at is None:
-                accelerator.load_state(checkpoint)
-            rows = MicroBatches([batch], "item")
-            with accelerator.no_sync(model):
-                loss = optimizer.compute_gradient(
-                    rows.loss_fn(
-                        lambda inputs: causal_row_losses(
-                            model(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits,
-                            inputs["labels"],
-                        )
-                    ),
-                    rows.items,
-                )
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
-            prepared.step()
-            prepared.zero_grad()
-            losses.append(float(loss))
-            if stop_at == step + 1:
-                accelerator.save_state(checkpoint)
-                return losses
+    for step, batch in enumerate([batch for _ in range(n_epochs) for batch in loader]):
+        if step < n_done:
+            continue
+        rows = MicroBatches([batch], "item")
+
+        def row_losses(inputs):
+            logits = model(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            return causal_row_losses(logits, inputs["labels"])
+
+        with accelerator.no_sync(model):
+            loss = optimizer.compute_gradient(rows.loss_fn(row_losses), rows.items)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        prepared.step()
+        prepared.zero_grad()
+        losses.append(float(loss))
+        if states and (step + 1) % 2 == 0:
+            accelerator.save_state(str(states / f"step-{step + 1}"))
+        if after_step:
+            after_step(step + 1)
     return losses
 
 
@@ -69,11 +70,21 @@ def test_the_loop_learns():
     assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
 
 
-def test_state_saved_by_accelerate_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("estimator", ["exact", "single-pass"])
+def test_state_saved_by_accelerate_goes_on_where_it_was(tmp_path, estimator):
+    class StoppedError(Exception):
+        pass
+
+    def stop(n_steps):
+        if n_steps == 3:
+            raise StoppedError
+
     whole, first, again = tiny_model(), tiny_model(), tiny_model(seed=9)
-    train(whole)
-    train(first, checkpoint=str(tmp_path), stop_at=3)
-    train(again, checkpoint=str(tmp_path))
+    train(whole, estimator=estimator)
+    with pytest.raises(StoppedError):
+        train(first, estimator=estimator, states=tmp_path, after_step=stop)
+    losses = train(again, estimator=estimator, states=tmp_path)
+    assert len(losses) == 4
     assert all(torch.equal(p, q) for p, q in zip(again.parameters(), whole.parameters(), strict=True))
 
 

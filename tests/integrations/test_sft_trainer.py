@@ -40,7 +40,7 @@ def data(n=16, **columns):
     return Dataset.from_list([row | columns for row in rows])
 
 
-def trained(folder, kind=EISAMSFTTrainer, *, eisam=None, **given):
+def build(folder, kind=EISAMSFTTrainer, *, eisam=None, **given):
     arguments = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 2,
@@ -57,15 +57,18 @@ def trained(folder, kind=EISAMSFTTrainer, *, eisam=None, **given):
         "dataloader_pin_memory": False,
         "max_length": None,
     }
-    resume = given.pop("resume", None)
     more = {} if eisam is None else {"eisam": eisam}
-    trainer = kind(
+    return kind(
         tiny_model(),
         SFTConfig(**arguments | given),
         train_dataset=data(),
         processing_class=tokenizer(),
         **more,
     )
+
+
+def trained(folder, kind=EISAMSFTTrainer, *, resume=None, **given):
+    trainer = build(folder, kind, **given)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 

@@ -10,20 +10,20 @@ import torch
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def main(folder: str, estimator: str, kill_at: int) -> None:
+def main(kind: str, folder: str, estimator: str, kill_at: int) -> None:
     """Train, or go on; save the parameters at the end."""
-    from transformers import TrainerCallback
+    torch.set_num_threads(1)
+    {"trainer": by_trainer, "sft": by_sft_trainer, "accelerate": by_accelerate}[kind](
+        folder, estimator, kill_at
+    )
 
+
+def by_trainer(folder: str, estimator: str, kill_at: int) -> None:
+    """``EISAMTrainer``, also as one of several processes."""
     from tailwise.integrations import EISAMTrainer
 
     from .builders import arguments, examples, pad, settings, tiny_model, with_adapters
 
-    class Kill(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            if state.global_step == kill_at:
-                os.kill(os.getpid(), 9)
-
-    torch.set_num_threads(1)
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     trainer = EISAMTrainer(
         with_adapters(tiny_model()),
@@ -38,16 +38,49 @@ def main(folder: str, estimator: str, kill_at: int) -> None:
         train_dataset=examples(),
         data_collator=pad,
         eisam=settings(estimator=estimator),
-        callbacks=[Kill()] if kill_at else [],
     )
+    finish(trainer, folder, kill_at)
+
+
+def by_sft_trainer(folder: str, estimator: str, kill_at: int) -> None:
+    """``EISAMSFTTrainer``."""
+    from .builders import settings
+    from .test_sft_trainer import build
+
+    trainer = build(Path(folder), eisam=settings(estimator=estimator), save_strategy="steps", save_steps=2)
+    finish(trainer, folder, kill_at)
+
+
+def by_accelerate(folder: str, estimator: str, kill_at: int) -> None:
+    """A loop with Accelerate, which saves its state every second step."""
+    from .builders import tiny_model
+    from .test_accelerate import train
+
+    def after_step(n_steps: int) -> None:
+        if n_steps == kill_at:
+            os.kill(os.getpid(), 9)
+
+    model = tiny_model()
+    train(model, estimator=estimator, states=Path(folder), after_step=after_step)
+    torch.save({n: p.detach() for n, p in model.named_parameters()}, Path(folder) / "trained.pt")
+
+
+def finish(trainer, folder: str, kill_at: int) -> None:
+    """Train from the last checkpoint, if any."""
+    from transformers import TrainerCallback
     from transformers.trainer_utils import get_last_checkpoint
 
-    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == kill_at:
+                os.kill(os.getpid(), 9)
+
+    trainer.add_callback(Kill())
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if Path(folder).is_dir() else None)
     if trainer.accelerator.is_main_process:
         trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
         torch.save(trained, Path(folder) / "trained.pt")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -68,3 +68,4 @@ for step in range(options.steps):
     accelerator.print(f"step {step + 1}: loss {float(loss):.3f}")
 accelerator.unwrap_model(model).save_pretrained(options.output)
 accelerator.print(f"adapters saved in {options.output}")
+accelerator.end_training()

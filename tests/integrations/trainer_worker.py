@@ -80,6 +80,8 @@ def finish(trainer, folder: str, kill_at: int) -> None:
     if trainer.accelerator.is_main_process:
         trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
         torch.save(trained, Path(folder) / "trained.pt")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # else threads of gloo may still run while the interpreter goes
 
 
 if __name__ == "__main__":

@@ -208,6 +208,38 @@ def test_epsilon_reaches_the_losses_under_bfloat16(tmp_path):
     assert trainer.accelerator.mixed_precision == "bf16"
 
 
+def trained_with_scaler(folder, estimator, initial_scale):
+    """float16's scaler without float16, which the CPU lacks."""
+    trainer = EISAMTrainer(
+        tiny_model(),
+        arguments(folder, max_grad_norm=0.0),
+        train_dataset=examples(),
+        data_collator=pad,
+        eisam=settings(estimator=estimator, every=2, row_share=0.5),
+    )
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=initial_scale, backoff_factor=2**-20)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_scale_of_a_scaler_changes_nothing(tmp_path, estimator):
+    scaled = trained_with_scaler(tmp_path, estimator, 2.0**10)
+    plain = trained(tmp_path, eisam=settings(estimator=estimator, every=2, row_share=0.5), max_grad_norm=0.0)
+    assert_same(scaled.model, plain.model, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_overflow_skips_the_step_and_lowers_the_scale(tmp_path, estimator):
+    trainer = trained_with_scaler(tmp_path, estimator, 2.0**127)
+    optimizer = trainer._own_optimizer()
+    n_skipped = 6 - optimizer.n_steps
+    assert 1 <= n_skipped < 6
+    assert trainer.accelerator.scaler.get_scale() == 2.0 ** (127 - 20 * n_skipped)
+    assert all(bool(torch.isfinite(p).all()) for p in trainer.model.parameters())
+    assert all(bool(torch.isfinite(d).all()) for d in optimizer._kept_direction or [])
+
+
 def test_evaluation_knows_nothing_of_items(tmp_path):
     ours = trained(tmp_path)
     found = ours.evaluate(examples(8, seed=3))["eval_loss"]

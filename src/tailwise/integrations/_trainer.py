@@ -107,7 +107,7 @@ class EISAMMixin:
                     batch.items,
                     rows_at_once=batch.sizes,
                     normalizer=normalizer,
-                    loss_scale=1.0 if scaler is None else scaler.get_scale(),
+                    loss_scale=_scale_of(scaler, trainer.args.device),
                 )
             except FloatingPointError:
                 if scaler is None:
@@ -213,6 +213,11 @@ def _name_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> None
     names = {id(p): name for name, p in model.named_parameters()}
     for group in optimizer.param_groups:
         group["param_names"] = [names[id(p)] for p in group["params"]]
+
+
+def _scale_of(scaler: Any, device: torch.device) -> float:
+    """What the scaler multiplies losses by; it takes no step before it was asked to scale one."""
+    return 1.0 if scaler is None else float(scaler.scale(torch.ones((), device=device)))
 
 
 def _overflow(optimizer: PerTargetOptimizer, device: torch.device) -> Tensor:

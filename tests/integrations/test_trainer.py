@@ -246,6 +246,16 @@ def test_evaluation_knows_nothing_of_items(tmp_path):
     found = ours.evaluate(examples(8, seed=3))["eval_loss"]
     plain = Trainer(ours.model, arguments(tmp_path), data_collator=lambda b: pad(_bare(b)))
     assert found == pytest.approx(plain.evaluate(examples(8, seed=3))["eval_loss"], rel=1e-5)
+    assert found == pytest.approx(ours.evaluate(_bare(examples(8, seed=3)))["eval_loss"])
+
+
+def test_examples_of_which_some_lack_an_item_are_refused(tmp_path):
+    mixed = [e if n % 2 else _bare([e])[0] for n, e in enumerate(examples())]
+    trainer = EISAMTrainer(
+        tiny_model(), arguments(tmp_path), train_dataset=mixed, data_collator=pad, eisam=settings()
+    )
+    with pytest.raises(KeyError, match=r"all examples or none must have a column 'item'"):
+        trainer.train()
 
 
 def test_logs_tell_the_radius_and_what_was_diagnosed(tmp_path):

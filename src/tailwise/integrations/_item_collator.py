@@ -11,13 +11,16 @@ __all__ = ["ItemCollator"]
 class ItemCollator:
     """A data collator that adds ``[rows]`` int64 of items to what another makes of the other columns.
 
+    Examples without the column give a batch without it: evaluation does not need one, and
+    training says so (:class:`MicroBatches`).
+
     Args:
         collator: Makes a batch from examples.
         column: Of the items, in the examples and in the batch.
         n_items: Items are in [0, n_items).
 
     Raises:
-        KeyError: on a call, an example has no such column.
+        KeyError: on a call, some examples have such a column and some have not.
         ValueError: on a call, an item is out of range, or the collator gave another number of rows.
     """
 
@@ -28,10 +31,13 @@ class ItemCollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate ``examples``."""
-        items = [self._item(example) for example in examples]
+        has_items = any(self.column in example for example in examples)
+        items = [self._item(example) for example in examples] if has_items else []
         batch = dict(
             self.collator([{k: v for k, v in example.items() if k != self.column} for example in examples])
         )
+        if not has_items:
+            return batch
         n_rows = len(batch["input_ids"]) if "input_ids" in batch else len(items)
         if n_rows != len(items):
             raise ValueError(
@@ -44,8 +50,8 @@ class ItemCollator:
     def _item(self, example: Mapping[str, Any]) -> int:
         if self.column not in example:
             raise KeyError(
-                f"examples must have a column {self.column!r} with the number of their item; got "
-                f"{', '.join(example)}. Name yours with EISAMSettings(item_column=...)."
+                f"all examples or none must have a column {self.column!r} with the number of their item; got "
+                f"one with {', '.join(example)} alone."
             )
         item = int(example[self.column])
         if not 0 <= item < self.n_items:

@@ -19,9 +19,18 @@ class MicroBatches:
     Args:
         batches: Inputs of the model by name, ``[rows, ...]`` where they are of rows; with the items.
         item_column: Name of the items, ``[rows]`` int64.
+
+    Raises:
+        KeyError: a batch has no such column.
     """
 
     def __init__(self, batches: Sequence[Mapping[str, Any]], item_column: str) -> None:
+        for batch in batches:
+            if item_column not in batch:
+                raise KeyError(
+                    f"examples must have a column {item_column!r} with the number of their item; got "
+                    f"{', '.join(batch)}. Name yours with EISAMSettings(item_column=...)."
+                )
         of_batches = [batch[item_column] for batch in batches]
         self.items = torch.cat(list(of_batches))
         self.sizes = [len(items) for items in of_batches]

@@ -188,7 +188,8 @@ class JointBatch:
             out.append(self.seen(moved))
             self.clear()
         if with_remainder:
-            self.add_gradient(self._remainder(weights, loss), only=only, again=True)
+            of_remainder = self.add_gradient(self._remainder(weights, loss), only=only, again=bool(weights))
+            loss = loss if weights else of_remainder
         return loss, out
 
     def seen(self, moved: Sequence[Tensor]) -> list[Tensor]:

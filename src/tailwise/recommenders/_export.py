@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -131,7 +132,7 @@ def scoring_tensors(recommender: ItemTokenRecommender) -> dict[str, Tensor]:
 
 def _save_adapter(backbone: torch.nn.Module, folder: Path) -> None:
     """Write the adapters of a backbone in peft's layout."""
-    settings = backbone.peft_config["default"]  # type: ignore[union-attr, index]
+    settings: Any = backbone.peft_config["default"]  # type: ignore[index]
     settings.base_model_name_or_path = BASE_OF_ADAPTER
     settings.target_modules = sorted(settings.target_modules)  # a set's order would change from day to day
     backbone.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]

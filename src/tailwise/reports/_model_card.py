@@ -170,11 +170,13 @@ def _what_it_is(results: Results, facts: ExportFacts) -> list[str]:
     named = escape_markdown(base.name)
     named = f"[{named}](https://huggingface.co/{base.hub_id})" if base.hub_id else named
     label = escape_markdown(results.labels[facts.variant])
+    data_name = escape_markdown(_data_name(results))
     about = (
         "It reads a user's history, one token per item, and scores every one of the "
-        f"{count(data['n_items'])} items of {escape_markdown(_data_name(results))}. Behind it is the language model {named}, "
+        f"{count(data['n_items'])} items of {data_name}. Behind it is the language model {named}, "
         f"{_layers(base)}, frozen, with LoRA adapters of rank {base.lora_rank}; an item's vector is made "
-        f"from the language model's encoding of its title{_residual(facts)}. It was trained with **{label}**."
+        f"from the language model's encoding of its title{_residual(facts)}. It was trained with "
+        f"**{label}**."
     )
     if _is_eisam(facts):
         about += f" EISAM here is *our reconstruction of EISAM* ([arXiv 2603.12752]({_PAPER}))."

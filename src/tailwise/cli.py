@@ -282,6 +282,33 @@ def recommend(
 
 
 @app.command
+def export(
+    run: Path,
+    *,
+    variant: str,
+    out: Path,
+    seed: int | None = None,
+    merged: bool = True,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Write a trained variant of a finished run for use without Tailwise: weights, catalogue, model card.
+
+    Args:
+        run: The run's folder.
+        variant: A finished variant of the run, e.g. eisam.
+        out: Folder to write; new, empty, or an earlier export of the same.
+        seed: Of the training; by default the first of the run's.
+        merged: Write model/ too, the backbone with its adapters merged.
+        device: Where to load the model, which decides what its dtype "auto" is; by default the run's.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    print(jobs.export(run, variant, out, seed=seed, merged=merged, device=device, quiet=quiet))  # noqa: T201
+
+
+@app.command
 def bench(
     config: Path,
     *,

@@ -16,6 +16,7 @@ from tailwise.jobs._config import (
     SegmentConfig,
 )
 from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
+from tailwise.jobs._export import export
 from tailwise.jobs._recommend import ListsFile, recommend
 from tailwise.jobs._run import evaluate, report, run
 from tailwise.jobs._tune import DEFAULT_SEARCH, TuneConfig, parse_search, parse_variant, tune
@@ -43,6 +44,7 @@ __all__ = [
     "config_as_dict",
     "config_from_dict",
     "evaluate",
+    "export",
     "load_bench_config",
     "load_config",
     "parse_search",

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 import tailwise
 from tailwise.errors import ConfigError, DataError
-from tailwise.jobs._config import RunConfig
 from tailwise.jobs._list_maker import ListMaker
 from tailwise.jobs._list_parts import ListParts, read_lists_metadata
 from tailwise.jobs._progress import Narrator
@@ -95,7 +94,7 @@ def recommend(
     narrator = Narrator(quiet=quiet)
     folder = RunFolder(run)
     config = folder.read_config()
-    result, seed = _result(folder, config, variant, seed)
+    result, seed = folder.finished(config, variant, seed)
     data = StoredData.of(folder, history)
     if not 1 <= k <= len(data.item_ids):
         raise ConfigError(f"--k must be in 1..{len(data.item_ids):,}, the size of the catalogue; got {k}.")
@@ -110,7 +109,7 @@ def recommend(
         "tailwise_version": tailwise.__version__,
         "variant": variant,
         "seed": seed,
-        "model": _digest(result.model),
+        "model": result.model_digest(),
         "data": data.summary["name"],
         "data_checksum": data.summary["checksum"],
         "split": data.summary["split"],
@@ -216,41 +215,6 @@ def _description(out: Path, settings: Mapping[str, Any]) -> str:
     if earlier is None:
         return "something else"
     return f"lists of other {', '.join(sorted(n for n in settings if earlier.get(n) != settings[n]))}"
-
-
-def _result(
-    folder: RunFolder, config: RunConfig, variant: str, seed: int | None
-) -> tuple[ResultFolder, int | None]:
-    """The finished folder of a variant or reference, and its seed; None where it has none."""
-    names = [*(v.name for v in config.variants), *config.references]
-    if variant not in names:
-        raise ConfigError(f"--variant must be one of the run's {', '.join(names)}; got {variant!r}.")
-    if variant in config.references and variant != "sasrec":
-        if seed is not None:
-            raise ConfigError(f"--seed must be left out for {variant}, which has none; got {seed}.")
-    else:
-        seed = config.seeds[0] if seed is None else seed
-        if seed not in config.seeds:
-            known = ", ".join(map(str, config.seeds))
-            raise ConfigError(f"--seed must be one of the run's {known}; got {seed}.")
-    result = folder.result(variant, seed)
-    if not result.is_done():
-        raise DataError(
-            f"variant must be finished; got {variant!r}{'' if seed is None else f', seed {seed}'} without a "
-            f"record in {str(result.path)!r}.\n  Finish it with `tailwise run ... --resume`."
-        )
-    return result, seed
-
-
-def _digest(model: Path) -> str | None:
-    """SHA-256 of a saved recommender's files; None for a reference, which data and name decide."""
-    if not model.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(p for p in model.iterdir() if p.is_file()):
-        with file.open("rb") as content:
-            digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _load(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tailwise.errors import ConfigError
+from tailwise.errors import ConfigError, DataError
 from tailwise.interactions import (
     Catalogue,
     Dataset,
@@ -30,7 +30,7 @@ from tailwise.jobs._run_folder import write_json
 from tailwise.schema import ITEM, OPTIONAL_INTERACTION_COLUMNS, OPTIONAL_ITEM_COLUMNS, TIMESTAMP, TITLE, USER
 from tailwise.segments import popularity
 
-__all__ = ["RunData", "load_run_data", "prepare_run_data", "sample_users"]
+__all__ = ["RunData", "load_run_data", "prepare_run_data", "read_summary", "sample_users"]
 
 _PARTS = ("train", "validation", "test")
 
@@ -101,9 +101,29 @@ def prepare_run_data(config: DataConfig, folder: Path, say: Callable[[str], None
     return load_run_data(folder)
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read what :func:`prepare_run_data` kept about the data: name, checksum, counts, checks, split.
+
+    Raises:
+        DataError: it is not there; it is written last.
+    """
+    file = folder / "summary.json"
+    if not file.is_file():
+        raise DataError(
+            f"run must hold its data; got {str(folder.parent)!r} without a complete data folder.\n"
+            "  Finish it with `tailwise run ... --resume`."
+        )
+    summary: dict[str, Any] = json.loads(file.read_text())
+    return summary
+
+
 def load_run_data(folder: Path) -> RunData:
-    """Read back what :func:`prepare_run_data` kept."""
-    summary = json.loads((folder / "summary.json").read_text())
+    """Read back what :func:`prepare_run_data` kept.
+
+    Raises:
+        DataError: it is not there, or not complete.
+    """
+    summary = read_summary(folder)
     split = summary["split"]
     tables = {part: pl.read_parquet(folder / f"{part}.parquet") for part in _PARTS}
     restored = Split(

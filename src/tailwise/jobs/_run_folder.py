@@ -12,6 +12,7 @@
           metrics.json  report.html
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ class ResultFolder:
         """True if everything in the folder is complete: the record is written last."""
         return (self.path / "record.json").is_file()
 
+    def model_digest(self) -> str | None:
+        """SHA-256 of the saved recommender's files; None for a reference, which data and name decide."""
+        if not self.model.is_dir():
+            return None
+        digest = hashlib.sha256()
+        for file in sorted(p for p in self.model.iterdir() if p.is_file()):
+            with file.open("rb") as content:
+                digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+        return digest.hexdigest()
+
     def read_record(self) -> dict[str, Any]:
         """Return the record of a finished result."""
         record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
@@ -98,6 +109,38 @@ class RunFolder:
     def result(self, name: str, seed: int | None = None) -> ResultFolder:
         """Return the folder of a variant's seed, or of a reference."""
         return ResultFolder(self.path / name if seed is None else self.path / name / f"seed-{seed}")
+
+    def finished(self, config: RunConfig, variant: str, seed: int | None) -> tuple[ResultFolder, int | None]:
+        """Return the finished folder of a variant or reference, and its seed; None where it has none.
+
+        Args:
+            config: The run's settings.
+            variant: A variant or reference of the run.
+            seed: Of the training. None: the first of the run's seeds.
+
+        Raises:
+            ConfigError: the run has no such variant or seed.
+            DataError: it is not finished.
+        """
+        names = [*(v.name for v in config.variants), *config.references]
+        if variant not in names:
+            raise ConfigError(f"--variant must be one of the run's {', '.join(names)}; got {variant!r}.")
+        if variant in config.references and variant != "sasrec":
+            if seed is not None:
+                raise ConfigError(f"--seed must be left out for {variant}, which has none; got {seed}.")
+        else:
+            seed = config.seeds[0] if seed is None else seed
+            if seed not in config.seeds:
+                known = ", ".join(map(str, config.seeds))
+                raise ConfigError(f"--seed must be one of the run's {known}; got {seed}.")
+        result = self.result(variant, seed)
+        if not result.is_done():
+            which = repr(variant) if seed is None else f"{variant!r}, seed {seed}"
+            raise DataError(
+                f"variant must be finished; got {which} without a record in {str(result.path)!r}.\n"
+                "  Finish it with `tailwise run ... --resume`."
+            )
+        return result, seed
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """Histories of a run's users, read from its folder without holding all of them in memory."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from tailwise.errors import ConfigError, DataError
 from tailwise.interactions._columns import first_offenders, require_values, select_columns, to_text_ids
 from tailwise.interactions._files import read_table
+from tailwise.jobs._run_data import read_summary
 from tailwise.jobs._run_folder import RunFolder
 from tailwise.schema import ITEM, ITEM_INDEX, USER, USER_INDEX
 
@@ -61,13 +61,8 @@ class StoredData:
         """Open the data of a run; ``history`` is a name in :data:`HISTORIES`."""
         if history not in HISTORIES:
             raise ConfigError(f"--history must be one of {', '.join(HISTORIES)}; got {history!r}.")
-        if not (folder.data / "summary.json").is_file():
-            raise DataError(
-                f"run must hold its data; got {str(folder.path)!r} without a complete data folder.\n"
-                "  Finish it with `tailwise run ... --resume`."
-            )
+        summary = read_summary(folder.data)
         item_ids = pl.read_parquet(folder.data / "catalogue.parquet", columns=[ITEM])[ITEM]
-        summary = json.loads((folder.data / "summary.json").read_text())
         return cls(folder.data, HISTORIES[history], item_ids, summary)
 
     @property

@@ -12,6 +12,12 @@ from tailwise.recommenders._build import (
     load_trainable_state,
     save_recommender,
 )
+from tailwise.recommenders._export import (
+    BaseModel,
+    describe_base_model,
+    export_recommender,
+    scoring_tensors,
+)
 from tailwise.recommenders._item_knn import ItemKNN
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
@@ -25,6 +31,7 @@ from tailwise.recommenders._title_encodings import encode_titles
 
 __all__ = [
     "BackboneConfig",
+    "BaseModel",
     "History",
     "ItemKNN",
     "ItemTokenConfig",
@@ -40,10 +47,13 @@ __all__ = [
     "build_item_token",
     "build_sasrec",
     "choose_dtype",
+    "describe_base_model",
     "encode_titles",
+    "export_recommender",
     "load_recommender",
     "load_trainable_state",
     "recommend",
     "resolve_language_model",
     "save_recommender",
+    "scoring_tensors",
 ]

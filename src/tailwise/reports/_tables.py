@@ -14,7 +14,7 @@ from tailwise.reports._metrics_file import check_metrics
 from tailwise.reports._numbers import NOTHING, interval, number, percent, ratio, signed
 from tailwise.reports._results import ACCURACY_LABELS, Difference, Estimate, Results
 
-__all__ = ["markdown_table", "summary_table"]
+__all__ = ["escape_markdown", "markdown_table", "summary_table"]
 
 _METRICS = ("ndcg", "recall")
 _MARKS = {"up": " ▲", "down": " ▼", "unclear": ""}
@@ -125,7 +125,7 @@ def markdown_table(metrics: Mapping[str, Any]) -> str:
         if any(found[: len(columns)]):
             label = f"{results.labels[name]} − {_baseline_label(results)}"
             lines.append([label, *(_markdown_difference(d) for d in found), ""])
-    escaped = [[_escape_markdown(cell) for cell in line] for line in lines]
+    escaped = [[escape_markdown(cell) for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
 
 
@@ -205,7 +205,8 @@ def _markdown_difference(d: Difference | None) -> str:
     return text if d.direction == "unclear" else f"**{text}**"
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Write a text so that it neither ends a table's cell nor begins an HTML tag."""
     for old, new in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(old, new)
     return text

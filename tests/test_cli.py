@@ -144,6 +144,10 @@ def test_a_setting_of_the_command_line_is_kept_in_the_run(command, files, tmp_pa
         (["audit", "--out=OUT"], "data must be either a named data set or a pair of files"),
         (["audit", "--out=OUT", "--data=ml-100k", "--estimator=pairwise"], "with title-likelihood"),
         (["audit", "--out=OUT", "--data=ml-100k", "--k=99"], "audit.k must be in 1..50; got 99"),
+        (
+            ["export", "OUT", "--variant=eisam", "--out=new"],
+            "run must be a folder that `tailwise run --out` made",
+        ),
         (["assets", "fetch"], "names must hold at least one asset; got none"),
         (["assets", "fetch", "ml100k"], "Did you mean 'ml-100k'"),
         (["assets", "verify", "ml100k"], "got 'ml100k'"),
@@ -217,7 +221,7 @@ def test_verifying_an_empty_cache_is_fine_and_a_named_absent_asset_is_not(comman
 def test_help_names_every_command(command):
     status, text, _ = command("--help")
     assert status == 0
-    for name in ("run", "evaluate", "report", "assets"):
+    for name in ("run", "evaluate", "report", "export", "assets"):
         assert name in text
 
 

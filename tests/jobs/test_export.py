@@ -153,6 +153,24 @@ def test_scores_tell_trainings_apart(run, exported):
         hold_scores(names, load_recommender(run / "eisam" / "seed-1" / "model"))
 
 
+def test_of_a_bfloat16_run_peft_gives_its_scores_and_the_merged_backbone_gives_them_rounded(run, tmp_path):
+    again = shutil.copytree(run, tmp_path / "run")
+    file = again / "eisam" / "seed-1" / "model" / "recommender.json"
+    file.write_text(file.read_text().replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+    recommender = load_recommender(file.parent)
+    out = make(again, tmp_path / "shop", seed=1)
+    load, score, peft = blocks_of((out / "README.md").read_text())
+    names, _ = run_blocks([peft, score], out)
+    assert names["backbone"].dtype == torch.bfloat16
+    hold_scores(names, recommender)
+    names, _ = run_blocks([load, score], out)
+    with pytest.raises(AssertionError, match="not close"):
+        hold_scores(names, recommender)
+    for history in HISTORIES:  # eight bits of mantissa, 0.4 %, in each of some twenty matrix products
+        own = recommender.scores([history])[0]
+        assert float((names["score"](history) - own).abs().max()) < 0.08 * float(own.abs().max())
+
+
 def test_the_lines_of_the_card_need_no_tailwise(exported):
     code = "".join(blocks_of((exported / "README.md").read_text())[:2])
     code += "\nimport sys\nassert not [name for name in sys.modules if name.startswith('tailwise')]\n"
@@ -213,6 +231,19 @@ def test_segments_are_those_that_the_metrics_were_measured_with(run, tmp_path):
     assert "absolute-counts (thresholds = 3, 8)" in (out / "README.md").read_text()
 
 
+def test_segments_of_a_time_window_stay_those_of_the_window(run, tmp_path):
+    again = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((again / "config.json").read_text())
+    config["segments"]["window_days"] = 3
+    (again / "config.json").write_text(json.dumps(config))
+    measured = jobs.evaluate(again)["segments"]["segments"]
+    assert measured != read_metrics(run / "metrics.json")["segments"]["segments"]
+    table = pl.read_parquet(make(again, tmp_path / "shop") / "catalogue.parquet")
+    found = dict(table.group_by("segment").len().iter_rows())
+    assert found == {row["name"]: row["n_items"] for row in measured if row["n_items"]}
+    assert table["n_training_interactions"].sum() == load_run_data(run / "data").counts.sum()  # of all time
+
+
 def test_no_file_says_where_anything_lies_on_this_machine(run, exported, tiny_model, tiny_log):
     for file in exported.rglob("*"):
         for place in (run.parent, tiny_model.parent, tiny_log.folder, exported.parent):
@@ -231,7 +262,7 @@ def test_the_card_tells_the_training_and_the_numbers_of_the_run(run, exported):
     assert "rho = 0.3" in card
     assert f"checksum {metrics['data']['checksum']}" in card
     assert "| seed | 1, of 0, 1 |" in card
-    assert f"| {record['cost']['n_steps']} steps" in card.replace("| course | ", "| ")
+    assert f"| course | steps: {record['cost']['n_steps']}; epochs: 1; parameters of epoch 1 |" in card
     (measured,) = [v for v in metrics["variants"] if v["name"] == "eisam"]
     for row in measured["accuracy"]:
         if (row["metric"], row["k"], row["segment"]) == ("ndcg", 10, "overall"):

@@ -185,7 +185,11 @@ def _what_it_is(results: Results, facts: ExportFacts) -> list[str]:
         ["file", "holds"],
         ["`adapter/`", "the LoRA adapters in peft's layout; they belong on `base/`, not on the whole model"],
         ["`base/`", f"{where} ({_layers(base)}, {base.dtype}) and the tokenizer"],
-        *([["`model/`", "both merged (float32), and the tokenizer"]] if facts.merged else []),
+        *(
+            [["`model/`", f"both merged (float32{_rounding(base)}), and the tokenizer"]]
+            if facts.merged
+            else []
+        ),
         ["`items.safetensors`", "item vectors, and what turns a hidden state into scores"],
         [
             "`catalogue.parquet`",
@@ -195,6 +199,11 @@ def _what_it_is(results: Results, facts: ExportFacts) -> list[str]:
         ["`export.json`", "what was exported, and the SHA-256 of every file"],
     ]
     return [about, _table(rows)]
+
+
+def _rounding(base: BaseModel) -> str:
+    """What is to be said of the merged backbone where the run computes in less than float32."""
+    return "" if base.dtype == "float32" else f"; scores differ from the run's by {base.dtype}'s rounding"
 
 
 def _residual(facts: ExportFacts) -> str:
@@ -239,7 +248,7 @@ def _training_rows(results: Results, facts: ExportFacts) -> list[list[str]]:
         ["seed", f"{facts.seed}, of {seeds}"],
         [
             "course",
-            f"{count(cost['n_steps'])} steps, {plain(cost['n_epochs'])} epochs; parameters of epoch "
+            f"steps: {count(cost['n_steps'])}; epochs: {plain(cost['n_epochs'])}; parameters of epoch "
             f"{plain(cost.get('kept_epoch', cost['best_epoch']))}",
         ],
         [
@@ -275,7 +284,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _how_good(results: Results, facts: ExportFacts) -> list[str]:
     """Accuracy and exposure per segment, each with its interval."""
-    variant, data = results.variants[_place(results, facts)], results.metrics["data"]
+    variant, segments = results.variants[_place(results, facts)], results.metrics["segments"]
+    overall = results.accuracy(facts.variant, "ndcg", "overall")
     rows = [
         ["segment", *(f"{label}@{results.k}" for label in ACCURACY_LABELS.values()), "slot share", "targets"]
     ]
@@ -285,13 +295,13 @@ def _how_good(results: Results, facts: ExportFacts) -> list[str]:
         cells = [NOTHING if e is None else _with_interval(number, e.value, e.low, e.high) for e in found]
         shown = NOTHING if slots is None else _with_interval(percent, slots.value, slots.low, slots.high)
         rows.append([segment, *cells, shown, count(found[0].n_targets if found[0] else None)])
-    segments = results.metrics["segments"]
     coverage = results.coverage(facts.variant)
     seeds = len(variant["seeds"])
     trained = "one training" if seeds == 1 else f"means over {seeds} trainings, of which this is one"
     text = (
-        f"On {count(data['split']['n_test_targets'])} held-out interactions of the test part, ranked among "
-        f"the whole catalogue; {LEVEL} intervals over users; {trained}. Segments by training count: "
+        f"On {count(overall.n_targets if overall else None)} held-out interactions of "
+        f"{count(overall.n_users if overall else None)} users of the test part, ranked among the whole "
+        f"catalogue; {LEVEL} intervals over users; {trained}. Segments by training count: "
         f"{segments['rule']} ({_settings(segments['parameters'])}); cold items were never trained on. A slot "
         f"is a place in a list of {results.k}."
     )

@@ -113,7 +113,7 @@ class ExportFolder:
         """Describe what lies in ``partial``, and let all of it reach the disk."""
         digests = {name: _sha256(partial / name) for name in _files(partial)}
         write_json({"format": _FORMAT, **self.identity, **notes, "files": digests}, partial / _MANIFEST)
-        for name in digests:
+        for name in (*digests, _MANIFEST):
             with (partial / name).open("rb+") as file:
                 os.fsync(file.fileno())
 

@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "NotTrainedError",
+    "StoppedElsewhereError",
     "TailwiseError",
 ]
 
@@ -42,3 +43,7 @@ class CheckpointError(TailwiseError):
 
 class NotTrainedError(TailwiseError):
     """A recommender was asked for scores before it was fitted or loaded."""
+
+
+class StoppedElsewhereError(TailwiseError):
+    """Another process of the same job stopped; its own error says why and what to do."""

@@ -28,6 +28,10 @@ class SequenceBatch:
             return self
         return SequenceBatch(self.inputs[rows], self.targets[rows])
 
+    def part(self, rows: slice) -> "SequenceBatch":
+        """Return the part of the batch that holds consecutive rows."""
+        return SequenceBatch(self.inputs[rows], self.targets[rows])
+
     def to(self, device: torch.device) -> "SequenceBatch":
         """Return the batch on ``device``."""
         return SequenceBatch(self.inputs.to(device), self.targets.to(device))

@@ -8,16 +8,19 @@ from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoin
 from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._fit import EpochRecord, FitResult, TrainingInterrupted, TrainingProgress, fit
 from tailwise.training._precision import matmul_precision
+from tailwise.training._processes import Processes, joined_processes
 from tailwise.training._run_record import describe_surroundings
 
 __all__ = [
     "EpochRecord",
     "FitResult",
+    "Processes",
     "TrainingConfig",
     "TrainingInterrupted",
     "TrainingProgress",
     "describe_surroundings",
     "fit",
+    "joined_processes",
     "learning_rate_factor",
     "load_newest_checkpoint",
     "matmul_precision",

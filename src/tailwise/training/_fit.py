@@ -21,6 +21,7 @@ from tailwise.training._interrupt import StopRequest, stop_between_steps
 from tailwise.training._memory import PeakMemory
 from tailwise.training._objective import Objective
 from tailwise.training._precision import matmul_precision
+from tailwise.training._processes import Processes
 
 __all__ = ["EpochRecord", "FitResult", "TrainingInterrupted", "TrainingProgress", "fit"]
 
@@ -124,6 +125,7 @@ def fit(
     target_weights: Tensor | None = None,
     history_weights: np.ndarray | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
+    processes: Processes | None = None,
 ) -> FitResult:
     """Train until the validation metric stops rising; leave the best epoch's parameters in place.
 
@@ -133,6 +135,10 @@ def fit(
     arguments, training goes on from there and ends with the same parameters as if it had
     never stopped (on the CPU, with the same number of threads). Everything random is a
     function of ``seed`` and the step.
+
+    With several processes each evaluates its share of every batch, so the batches, and but for
+    rounding and for what is dropped out the parameters too, are those of one process. The first
+    one's folder counts; a training may go on with another number of processes.
 
     Args:
         recommender: To be trained, on its device.
@@ -151,6 +157,8 @@ def fit(
         history_weights: ``[len(histories)]``, mean 1; how often each appears in an epoch on
             average (re-sampling), see :class:`SequenceBatches`.
         progress: Called after every step.
+        processes: That train together, each calling this with the same arguments and with an optimizer
+            of ``ranks=processes.ranks()``. None: this one alone.
 
     Returns:
         Cost and course of the training, all sittings together.
@@ -170,7 +178,8 @@ def fit(
         history_weights=history_weights,
     )
     objective = Objective(recommender, logit_offsets, target_weights)
-    sitting = _Sitting(recommender, optimizer, config, folder, identity)
+    processes = processes or Processes()
+    sitting = _Sitting(recommender, optimizer, config, folder, identity, processes)
     sitting.resume()
     with (
         torch.random.fork_rng(),
@@ -179,7 +188,7 @@ def fit(
     ):
         sitting.run(batches, objective, validate, seed=seed, progress=progress, stop=stop)
     if config.keep == "best":  # else what is in place, or came from the last checkpoint, is the last epoch's
-        load_trainable_state(recommender, load_file(folder / _BEST))
+        load_trainable_state(recommender, processes.first_does(lambda: load_file(folder / _BEST)))
     recommender.eval()
     state = sitting.state
     return FitResult(
@@ -205,7 +214,9 @@ class _Sitting:
         config: TrainingConfig,
         folder: Path,
         identity: str,
+        processes: Processes,
     ) -> None:
+        self.processes = processes
         self.recommender = recommender
         self.optimizer = optimizer
         self.config = config
@@ -219,7 +230,7 @@ class _Sitting:
 
     def resume(self) -> None:
         """Take over the newest checkpoint, if there is one."""
-        saved = load_newest_checkpoint(self.folder)
+        saved = self.processes.first_does(lambda: load_newest_checkpoint(self.folder))
         if saved is None:
             return
         if saved["identity"] != self.identity:
@@ -243,7 +254,8 @@ class _Sitting:
             "state": asdict(self.state),
             "epochs": [asdict(record) for record in self.epochs],
         }
-        save_checkpoint(self.folder, self.state.step, content)
+        if self.processes.is_first:
+            save_checkpoint(self.folder, self.state.step, content)
         self.last_save = time.monotonic()
 
     def run(
@@ -264,29 +276,38 @@ class _Sitting:
             # An epoch's number of batches varies by a few with where the windows were cut, and with
             # which histories were drawn.
             n_steps = state.step - state.batch + len(of_this_epoch) * (self.config.max_epochs - state.epoch)
+            self._save_if_due(stop)
             while state.batch < len(of_this_epoch):
-                if stop.was_made:
-                    self.save()
-                    raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
                 batch = of_this_epoch[state.batch].to(device)
                 self._step(batch, objective, seed, n_steps)
                 if progress:
                     progress(self._progress(n_steps))
-                if time.monotonic() - self.last_save >= self.config.checkpoint_seconds:
-                    self.save()
+                self._save_if_due(stop)
             self._finish_epoch(validate(), len(of_this_epoch))
-        if stop.was_made:  # during the last validation: what follows this training must not start
+        if self.processes.any(stop.was_made):  # during the last validation: what follows this training must not start
             raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
+
+    def _save_if_due(self, stop: StopRequest) -> None:
+        """Save now and then, and when asked to stop; processes do either together."""
+        is_time = time.monotonic() - self.last_save >= self.config.checkpoint_seconds
+        if not self.processes.any(is_time or stop.was_made):
+            return
+        self.save()
+        if self.processes.any(stop.was_made):
+            raise TrainingInterrupted(f"stopped at step {self.state.step}; the state is saved")
 
     def _step(self, batch: SequenceBatch, objective: Objective, seed: int, n_steps: int) -> None:
         started = time.perf_counter()
         state = self.state
-        torch.manual_seed(int(np.random.SeedSequence([seed, state.step]).generate_state(1)[0]))
+        # Every process drops out other entries; the first one those of a training on its own.
+        entropy = [seed, state.step, *([] if self.processes.is_first else [self.processes.rank])]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         self.recommender.train()
         factor = learning_rate_factor(state.step, n_steps, self.config)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        loss = self.optimizer.compute_gradient(lambda rows: objective.losses(batch.rows(rows)), batch.targets)
+        own = batch.part(self.processes.part(len(batch.targets)))
+        loss = self.optimizer.compute_gradient(lambda rows: objective.losses(own.rows(rows)), own.targets)
         norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
         if not bool(torch.isfinite(norm)):  # a step would spoil the parameters, and then the checkpoint
             raise FloatingPointError(
@@ -309,7 +330,7 @@ class _Sitting:
         keeps_best = self.config.keep == "best"
         if value > state.best_value:
             state.best_epoch, state.best_value = state.epoch, value
-            if keeps_best:
+            if keeps_best and self.processes.is_first:
                 save_tensors_atomically(self.recommender.trainable_state(), self.folder / _BEST)
         state.batch, state.epoch_loss = 0, 0.0
         state.stopped = keeps_best and state.epoch - state.best_epoch >= self.config.patience

@@ -1,5 +1,6 @@
 """The command line: one function per command, each a thin layer over the jobs and the assets."""
 
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tailwise
-from tailwise.errors import ConfigError, TailwiseError
+from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
 
 __all__ = ["app", "main"]
 
@@ -45,6 +46,7 @@ def run(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     device: Literal["auto", "cpu", "cuda"] | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    shard: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Train recommenders on an interaction log, plainly and with EISAM, and report head and tail.
@@ -66,6 +68,7 @@ def run(
         set_: Any setting, e.g. --set training.max_epochs=3. Overrides preset and file.
         device: Where to train.
         resume: Go on with the run in --out.
+        shard: Started by torchrun: share out the parameters too (FSDP2), not the rows alone.
         quiet: No progress on standard error.
     """
     from tailwise import jobs
@@ -84,8 +87,9 @@ def run(
     if seed is not None:
         overrides["seeds"] = seed
     settings = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
-    metrics = jobs.run(settings, out, resume=resume, quiet=quiet)
-    _print_results(metrics, out)
+    metrics = jobs.run(settings, out, resume=resume, quiet=quiet, shard=shard)
+    if _is_first_process():
+        _print_results(metrics, out)
 
 
 @app.command
@@ -539,16 +543,25 @@ def _number(key: str, text: str) -> Any:
         raise ConfigError(f"{key} must be a number or a list of them; got {text!r}.") from None
 
 
+def _is_first_process() -> bool:
+    """False for those that a launcher started beside the first one: it speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
     try:
         app(arguments)
+    except StoppedElsewhereError:
+        sys.exit(1)  # the process that failed says why
     except (TailwiseError, FloatingPointError) as error:
         Console(stderr=True).print(
             f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False
         )
         sys.exit(1)
     except KeyboardInterrupt as stop:
+        if not _is_first_process():
+            sys.exit(_INTERRUPTED)
         text = str(stop) or "stopped"
         is_run = list(arguments or sys.argv[1:])[:1] == ["run"]
         how = "--resume" if is_run else "the same command"

@@ -589,7 +589,7 @@ def test_ctrl_c_ends_with_the_shells_status_and_says_that_the_same_command_goes_
         patch.setattr(_list_parts.ListParts, "write", stop)
         status, text, error = command("recommend", run, *flags)
     assert (status, text) == (130, "")
-    assert "stopped; the lists of 16 of 60 users are kept" in error
+    assert "stopped; the lists of 32 of 60 users are kept" in error
     assert error.endswith("Go on with the same command.")
     assert command("recommend", run, *flags)[0] == 0
 

@@ -37,7 +37,7 @@ from tailwise.evaluation._pooled import (
     user_gains,
 )
 from tailwise.evaluation._rank_targets import rank_targets
-from tailwise.evaluation._rankings import UNRANKED, Rankings
+from tailwise.evaluation._rankings import UNRANKED, Rankings, join_rankings
 from tailwise.evaluation._revenue import CapturedShare, compare_revenue, compare_sell_through
 from tailwise.evaluation._taste import TASTE_GROUPS, TasteForTheTail, TasteGroup, taste_for_the_tail
 from tailwise.evaluation._user_sums import UserSums
@@ -77,6 +77,7 @@ __all__ = [
     "exposure_by_column",
     "exposure_deciles",
     "holm",
+    "join_rankings",
     "mean_ndcg",
     "non_inferiority",
     "rank_targets",

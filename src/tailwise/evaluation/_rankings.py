@@ -12,7 +12,7 @@ from polars.datatypes import DataType, DataTypeClass
 from tailwise.errors import DataError
 from tailwise.schema import ITEM_INDEX, USER_INDEX
 
-__all__ = ["UNRANKED", "Rankings", "check_same_cases"]
+__all__ = ["UNRANKED", "Rankings", "check_same_cases", "join_rankings"]
 
 UNRANKED = 2**31 - 1  # n_better of a target that cannot be recommended: a miss at every k
 
@@ -130,6 +130,31 @@ class Rankings:
             n_items=int(manifest["n_items"]),
             list_length=int(manifest["list_length"]),
         )
+
+
+def join_rankings(parts: Sequence[Rankings]) -> Rankings:
+    """Put rankings of different users of one catalogue together.
+
+    Args:
+        parts: At least one; equal in ``n_items`` and ``list_length``.
+
+    Raises:
+        ValueError: they differ in catalogue or length of lists.
+        DataError: a user is in two of them.
+    """
+    first = parts[0]
+    for part in parts:
+        if (part.n_items, part.list_length) != (first.n_items, first.list_length):
+            raise ValueError(
+                f"parts must have the n_items and list_length of the first ({first.n_items}, "
+                f"{first.list_length}); got ({part.n_items}, {part.list_length})."
+            )
+    return Rankings(
+        targets=pl.concat([part.targets for part in parts]),
+        lists=pl.concat([part.lists for part in parts]),
+        n_items=first.n_items,
+        list_length=first.list_length,
+    )
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -20,10 +20,11 @@ from tailwise.jobs._run_folder import ResultFolder, RunFolder
 from tailwise.jobs._stored_histories import HISTORIES, StoredData
 from tailwise.jobs._train_variant import choose_device
 from tailwise.recommenders import ItemKNN, MostPopular, Recommender, load_recommender
+from tailwise.training import Processes, joined_processes
 
 __all__ = ["ListsFile", "recommend"]
 
-PART_USERS = 2048  # users of one part: what a kill costs at most, and what memory holds at once
+PART_USERS = 256  # users of one part: what a kill costs at most, and what a process takes at a time
 
 History = Literal["all", "before-test", "train"]
 
@@ -64,6 +65,9 @@ def recommend(
     May be stopped at any moment, by any means: the same call goes on where it was. Memory does not
     grow with the number of users; of ``item-knn`` alone the training part is held as a matrix.
 
+    Called in each of several processes, as ``torchrun`` starts them, it splits the users between
+    them, 256 at a time; the lists are the same. ``run`` and ``out`` lie where all can read them.
+
     Equal scores are ordered as in the run's own measurement, by a hash of user and item, so lists
     made with ``history="before-test"`` show what its ``metrics.json`` measured.
 
@@ -90,6 +94,7 @@ def recommend(
         DataError: there is no run, the variant is not finished, or a user is unknown.
         CheckpointError: the saved recommender is damaged.
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept.
+        StoppedElsewhereError: the first of several processes raised one of these.
     """
     narrator = Narrator(quiet=quiet)
     folder = RunFolder(run)
@@ -126,17 +131,27 @@ def recommend(
             f"--out must be a new file or hold these very lists; got {str(out)!r}, which holds "
             f"{_description(out, settings)}. Pass --overwrite to replace it, or choose another file."
         )
-    with parts.claimed(overwrite=overwrite):
-        is_new = not parts.is_written()
+    with joined_processes(target) as processes, processes.first_holds(parts.claimed(overwrite=overwrite)):
+        narrator = Narrator(quiet=quiet or not processes.is_first)
+        is_new = processes.first_does(lambda: not parts.is_written())
         if is_new:
             recommender = _load(variant, result, folder, data, target)
             maker = ListMaker(recommender, k=k, exclude_seen=exclude_seen, batch_size=batch_size)
             name = f"lists of {variant}" if seed is None else f"lists of {variant}, seed {seed}"
             run_name = folder.path.resolve().name
-            _write_parts(parts, selected, data, maker, run=run_name, name=name, narrator=narrator)
+            _write_parts(
+                parts,
+                selected,
+                data,
+                maker,
+                run=run_name,
+                name=name,
+                narrator=narrator,
+                processes=processes,
+            )
         else:
             narrator.say(f"{out} holds these lists already")
-            parts.remove()
+            processes.first_does(parts.remove)
     made_with = read_lists_metadata(out)
     assert made_with is not None  # just written, or just compared
     narrator.say(_told(made_with))
@@ -152,42 +167,53 @@ def _write_parts(
     run: str,
     name: str,
     narrator: Narrator,
+    processes: Processes,
 ) -> None:
-    """Make the parts that are not there, and join them."""
-    starts = range(0, len(selected), PART_USERS)
-    totals = {"n_users": 0, "n_users_without_history": 0, "n_rows": 0}
-    done = 0
+    """Make the parts that are not there, each process its share of them, and join them."""
+    chunks = [selected[start : start + PART_USERS] for start in range(0, len(selected), PART_USERS)]
+    own = range(processes.rank, len(chunks), processes.size)
+    total, done = sum(len(chunks[number]) for number in own), 0
     try:
         with narrator.task(name) as progress:
-            for number, start in enumerate(starts):
-                chunk = selected[start : start + PART_USERS]
-                counts = parts.counts(number)
-                if counts is None:
-                    users = data.read_users(chunk)
+            for number in own:
+                if parts.counts(number) is None:
+                    users = data.read_users(chunks[number])
                     table = maker.lists(
                         users,
                         data.item_ids,
-                        lambda n, before=start: progress.ranking(before + n, len(selected)),  # type: ignore[misc]
+                        lambda n, before=done: progress.ranking(before + n, total),  # type: ignore[misc]
                     )
                     counts = {
                         "n_users": len(users.histories),
-                        "n_users_without_history": len(chunk) - len(users.histories),
+                        "n_users_without_history": len(chunks[number]) - len(users.histories),
                         "n_rows": table.height,
                     }
                     parts.write(number, table, counts)
-                totals = {key: totals[key] + counts[key] for key in totals}
-                done += len(chunk)
-                progress.ranking(done, len(selected))
-            if not totals["n_users"]:
-                raise DataError(
-                    f"a user must have a history to be given a list; got none among {len(selected):,} in "
-                    f"{' + '.join(data.parts)}.\n  Choose other users, or --history all."
-                )
-            parts.finish(len(starts), {"run": run, **totals})
+                done += len(chunks[number])
+                progress.ranking(done, total)
+            processes.wait()
+            processes.first_does(lambda: _join(parts, len(chunks), data=data, run=run))
     except KeyboardInterrupt:
+        kept = sum(len(chunk) for number, chunk in enumerate(chunks) if parts.counts(number) is not None)
         raise KeyboardInterrupt(
-            f"stopped; the lists of {done:,} of {len(selected):,} users are kept in {parts.folder}"
+            f"stopped; the lists of {kept:,} of {len(selected):,} users are kept in {parts.folder}"
         ) from None
+
+
+def _join(parts: ListParts, n_parts: int, *, data: StoredData, run: str) -> None:
+    """Join all parts, if anybody among their users has a history."""
+    totals = {"n_users": 0, "n_users_without_history": 0, "n_rows": 0}
+    for number in range(n_parts):
+        counts = parts.counts(number)
+        assert counts is not None  # all have been written
+        totals = {key: totals[key] + counts[key] for key in totals}
+    if not totals["n_users"]:
+        raise DataError(
+            f"a user must have a history to be given a list; got none among "
+            f"{totals['n_users_without_history']:,} in {' + '.join(data.parts)}.\n"
+            "  Choose other users, or --history all."
+        )
+    parts.finish(n_parts, {"run": run, **totals})
 
 
 def _told(made_with: Mapping[str, Any]) -> str:

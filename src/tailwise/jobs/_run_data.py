@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from tailwise.errors import ConfigError, DataError
 from tailwise.interactions import (
@@ -30,7 +31,7 @@ from tailwise.jobs._run_folder import write_json
 from tailwise.schema import ITEM, OPTIONAL_INTERACTION_COLUMNS, OPTIONAL_ITEM_COLUMNS, TIMESTAMP, TITLE, USER
 from tailwise.segments import popularity
 
-__all__ = ["RunData", "load_run_data", "prepare_run_data", "read_summary", "sample_users"]
+__all__ = ["RunData", "load_run_data", "prepare_run_data", "read_summary", "sample_users", "take_users"]
 
 _PARTS = ("train", "validation", "test")
 
@@ -201,11 +202,16 @@ def sample_users(held_out: HeldOut, n_users: int | None, seed: int) -> HeldOut:
     if n_users is None or held_out.n_users <= n_users:
         return held_out
     rows = np.sort(np.random.default_rng(seed).choice(held_out.n_users, n_users, replace=False))
+    return take_users(held_out, rows)
+
+
+def take_users(held_out: HeldOut, rows: NDArray[np.int64]) -> HeldOut:
+    """Return the users at some positions."""
     targets = [held_out.targets(row) for row in rows]
     return replace(
         held_out,
         users=held_out.users[rows],
         histories=[held_out.histories[row] for row in rows],
-        target_items=np.concatenate(targets),
+        target_items=np.concatenate([held_out.target_items[:0], *targets]),
         target_offsets=np.concatenate([[0], np.cumsum([len(t) for t in targets])]).astype(np.int64),
     )

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from tailwise.errors import ConfigError
-from tailwise.evaluation import Rankings, mean_ndcg, rank_targets
+from tailwise.evaluation import Rankings, join_rankings, mean_ndcg, rank_targets
 from tailwise.interactions import HeldOut
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator, TaskProgress
-from tailwise.jobs._run_data import RunData, sample_users
+from tailwise.jobs._run_data import RunData, sample_users, take_users
 from tailwise.jobs._run_folder import ResultFolder
 from tailwise.jobs._variants import VariantConfig, make_optimizer
 from tailwise.optim import logit_offsets, loss_weights, row_sampling_weights
@@ -32,7 +32,14 @@ from tailwise.recommenders import (
     resolve_language_model,
     save_recommender,
 )
-from tailwise.training import FitResult, TrainingConfig, describe_surroundings, fit, matmul_precision
+from tailwise.training import (
+    FitResult,
+    Processes,
+    TrainingConfig,
+    describe_surroundings,
+    fit,
+    matmul_precision,
+)
 
 __all__ = [
     "build_reference",
@@ -100,24 +107,49 @@ def train_variant(
     encodings: Tensor,
     folder: ResultFolder,
     narrator: Narrator,
+    processes: Processes | None = None,
 ) -> None:
     """Train the item-token recommender one way, measure it, and write everything into ``folder``."""
     recommender = build_item_token(
         encodings, config.model, config.recommender, seed=seed, device=choose_device(config.device)
     )
     _train(
-        recommender, config, config.training, variant, seed=seed, data=data, folder=folder, narrator=narrator
+        recommender,
+        config,
+        config.training,
+        variant,
+        seed=seed,
+        data=data,
+        folder=folder,
+        narrator=narrator,
+        processes=processes or Processes(),
     )
 
 
 def train_sasrec(
-    config: RunConfig, *, seed: int, data: RunData, folder: ResultFolder, narrator: Narrator
+    config: RunConfig,
+    *,
+    seed: int,
+    data: RunData,
+    folder: ResultFolder,
+    narrator: Narrator,
+    processes: Processes | None = None,
 ) -> None:
     """Train the reference without a language model, by AdamW, and measure it."""
     recommender = build_sasrec_reference(config, data, seed=seed)
     variant = VariantConfig("sasrec")
     training = config.sasrec.training
-    _train(recommender, config, training, variant, seed=seed, data=data, folder=folder, narrator=narrator)
+    _train(
+        recommender,
+        config,
+        training,
+        variant,
+        seed=seed,
+        data=data,
+        folder=folder,
+        narrator=narrator,
+        processes=processes or Processes(),
+    )
 
 
 def build_sasrec_reference(config: RunConfig, data: RunData, *, seed: int) -> ItemTokenRecommender:
@@ -148,6 +180,7 @@ def _train(
     data: RunData,
     folder: ResultFolder,
     narrator: Narrator,
+    processes: Processes,
 ) -> None:
     with narrator.task(f"{variant.name}, seed {seed}") as progress:
         result = fit_variant(
@@ -159,21 +192,27 @@ def _train(
             data=data,
             checkpoints=folder.training,
             progress=progress,
+            processes=processes,
         )
-        save_recommender(recommender, folder.model)
-        rank(recommender, test_part(data, config), config, progress=progress.ranking).save(folder.rankings)
-    folder.write_record(
-        {
-            "variant": variant.as_dict(),
-            "training": asdict(training),
-            "seed": seed,
-            "cost": cost_of(result),
-            "validation_ndcg@10": result.kept_value,
-            "epochs": [asdict(epoch) for epoch in result.epochs],
-            "data_checksum": data.summary["checksum"],
-            "surroundings": describe_surroundings(),
-        }
-    )
+        rankings = rank(
+            recommender, test_part(data, config), config, progress=progress.ranking, processes=processes
+        )
+        if processes.is_first:
+            save_recommender(recommender, folder.model)
+            rankings.save(folder.rankings)
+    if processes.is_first:
+        folder.write_record(
+            {
+                "variant": variant.as_dict(),
+                "training": asdict(training),
+                "seed": seed,
+                "cost": cost_of(result),
+                "validation_ndcg@10": result.kept_value,
+                "epochs": [asdict(epoch) for epoch in result.epochs],
+                "data_checksum": data.summary["checksum"],
+                "surroundings": describe_surroundings() | {"n_processes": processes.size},
+            }
+        )
 
 
 def fit_variant(
@@ -186,8 +225,10 @@ def fit_variant(
     data: RunData,
     checkpoints: Path,
     progress: TaskProgress,
+    processes: Processes | None = None,
 ) -> FitResult:
     """Train a recommender one way, in place; a training that was stopped goes on from ``checkpoints``."""
+    processes = processes or Processes()
     counts = torch.from_numpy(data.counts)
     validation = sample_users(
         data.held_out("validation"), config.evaluation.validation_users, config.evaluation.seed
@@ -196,11 +237,12 @@ def fit_variant(
     groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
     return fit(
         recommender,
-        make_optimizer(variant, groups, counts, seed=seed),
+        make_optimizer(variant, groups, counts, seed=seed, ranks=processes.ranks()),
         histories,
         training,
         validate=lambda: mean_ndcg(
-            rank(recommender, validation, config, progress=progress.ranking), k=VALIDATION_K
+            rank(recommender, validation, config, progress=progress.ranking, processes=processes),
+            k=VALIDATION_K,
         ),
         folder=checkpoints,
         seed=seed,
@@ -209,6 +251,7 @@ def fit_variant(
         target_weights=_target_weights(variant, counts),
         history_weights=_history_weights(variant, counts, histories),
         progress=progress.step,
+        processes=processes,
     )
 
 
@@ -268,10 +311,17 @@ def rank(
     held_out: HeldOut,
     config: RunConfig,
     progress: Callable[[int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> Rankings:
-    """Rank the held-out targets of every user over the whole catalogue."""
+    """Rank the held-out targets of every user over the whole catalogue.
+
+    Several processes rank their shares of the users; each returns the rankings of all of them.
+    """
+    processes = processes or Processes()
+    everyone = np.arange(held_out.n_users)
+    held_out = take_users(held_out, everyone[processes.part(held_out.n_users)])
     with matmul_precision(config.training.matmul_precision):
-        return rank_targets(
+        own = rank_targets(
             recommender.scores,
             held_out.histories,
             held_out.target_offsets,
@@ -283,6 +333,7 @@ def rank(
             users=held_out.users,
             progress=progress,
         )
+    return join_rankings(processes.gathered(own))
 
 
 def _identity(

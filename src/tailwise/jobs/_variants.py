@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tailwise.errors import ConfigError
 from tailwise.jobs._methods import METHODS, settings_in_use, unused_settings
-from tailwise.optim import PerTargetOptimizer
+from tailwise.optim import PerTargetOptimizer, Ranks
 
 __all__ = ["VariantConfig", "make_optimizer", "without_unused"]
 
@@ -253,7 +253,7 @@ def without_unused(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_optimizer(
-    variant: VariantConfig, params: Iterable[Any], counts: Tensor, *, seed: int
+    variant: VariantConfig, params: Iterable[Any], counts: Tensor, *, seed: int, ranks: Ranks | None = None
 ) -> PerTargetOptimizer:
     """Return the optimizer that a variant names.
 
@@ -262,11 +262,13 @@ def make_optimizer(
         params: Named parameters, or groups of them with their learning rates.
         counts: ``[n_items]`` int64; training interactions.
         seed: Of the training; it is also that of the draw of rows, where rows are drawn.
+        ranks: The processes that train together; None for this one alone.
 
     Raises:
         ConfigError: a setting does not fit the parameters or the counts.
     """
     try:
-        return METHODS[variant.optimizer].build(params, counts, seed, variant.own_settings())
+        settings = variant.own_settings() | ({} if ranks is None else {"ranks": ranks})
+        return METHODS[variant.optimizer].build(params, counts, seed, settings)
     except ValueError as error:
         raise ConfigError(f"variant {variant.name!r}: {error}") from None

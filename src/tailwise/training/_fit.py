@@ -179,7 +179,7 @@ def fit(
     )
     objective = Objective(recommender, logit_offsets, target_weights)
     processes = processes or Processes()
-    sitting = _Sitting(recommender, optimizer, config, folder, identity, processes)
+    sitting = _Sitting(recommender, optimizer, config, folder, identity=identity, processes=processes)
     sitting.resume()
     with (
         torch.random.fork_rng(),
@@ -213,6 +213,7 @@ class _Sitting:
         optimizer: PerTargetOptimizer,
         config: TrainingConfig,
         folder: Path,
+        *,
         identity: str,
         processes: Processes,
     ) -> None:
@@ -284,7 +285,9 @@ class _Sitting:
                     progress(self._progress(n_steps))
                 self._save_if_due(stop)
             self._finish_epoch(validate(), len(of_this_epoch))
-        if self.processes.any(stop.was_made):  # during the last validation: what follows this training must not start
+        if self.processes.any(
+            stop.was_made
+        ):  # during the last validation: what follows this training must not start
             raise TrainingInterrupted(f"stopped at step {state.step}; the state is saved")
 
     def _save_if_due(self, stop: StopRequest) -> None:

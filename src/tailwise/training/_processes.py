@@ -1,13 +1,13 @@
 """Several processes that run one job together, as ``torchrun`` and ``accelerate launch`` start them.
 
-Every process runs the same code and meets the others at the same calls; the first one writes.
-Nothing but the data need lie on a disk that all can read.
+Every process runs the same code and meets the others at the same calls; the first one writes and
+speaks. The job's folder lies where all of them can read it.
 """
 
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -57,7 +57,7 @@ class Processes:
         return ShardedRanks() if self.shards_parameters else ReplicatedRanks()
 
     def part(self, n: int) -> slice:
-        """Return this process's share of ``n`` things: consecutive, and as many as any other's or one more."""
+        """Return this process's share of ``n`` things: consecutive; shares differ by one at most."""
         small, rest = divmod(n, self.size)
         start = self.rank * small + min(self.rank, rest)
         return slice(start, start + small + (self.rank < rest))
@@ -106,6 +106,21 @@ class Processes:
         dist.broadcast_object_list([(None, pickle.dumps(result))], src=0)
         return result
 
+    @contextmanager
+    def first_holds(self, context: AbstractContextManager[object]) -> Iterator[None]:
+        """Let the first process alone enter ``context``, before any goes on, and leave it in the end.
+
+        Raises:
+            StoppedElsewhereError: on the others, where the first one could not enter.
+        """
+        with ExitStack() as stack:
+
+            def enter() -> None:
+                stack.enter_context(context)
+
+            self.first_does(enter)
+            yield
+
     def first_of_machine_does(self, act: Callable[[], _T]) -> _T:
         """Let every process act, the first one of each machine before its others: what it stored is there."""
         early = act() if self.local_rank == 0 else None
@@ -142,7 +157,8 @@ def joined_processes(device: torch.device, *, shard: bool = False) -> Iterator[P
     if missing:
         raise ConfigError(
             f"WORLD_SIZE={size} must come with RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; got no "
-            f"{', '.join(missing)}. Start the command with torchrun or accelerate launch, or unset WORLD_SIZE."
+            f"{', '.join(missing)}. Start the command with torchrun or accelerate launch, or unset "
+            "WORLD_SIZE."
         )
     local_rank = _number("LOCAL_RANK", 0)
     own = _own_device(device, local_rank)

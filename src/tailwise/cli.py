@@ -282,7 +282,8 @@ def recommend(
         overwrite=overwrite,
         quiet=quiet,
     )
-    print(made.path)  # noqa: T201 - the command's result
+    if _is_first_process():
+        print(made.path)  # noqa: T201 - the command's result
 
 
 @app.command

@@ -39,6 +39,7 @@ from tailwise.training import (
     describe_surroundings,
     fit,
     matmul_precision,
+    shard,
 )
 
 __all__ = [
@@ -197,8 +198,9 @@ def _train(
         rankings = rank(
             recommender, test_part(data, config), config, progress=progress.ranking, processes=processes
         )
+        state = recommender.trainable_state()
         if processes.is_first:
-            save_recommender(recommender, folder.model)
+            save_recommender(recommender, folder.model, state)
             rankings.save(folder.rankings)
     if processes.is_first:
         folder.write_record(
@@ -229,6 +231,8 @@ def fit_variant(
 ) -> FitResult:
     """Train a recommender one way, in place; a training that was stopped goes on from ``checkpoints``."""
     processes = processes or Processes()
+    if processes.shards_parameters:
+        shard(recommender, processes)
     counts = torch.from_numpy(data.counts)
     validation = sample_users(
         data.held_out("validation"), config.evaluation.validation_users, config.evaluation.seed
@@ -315,11 +319,13 @@ def rank(
 ) -> Rankings:
     """Rank the held-out targets of every user over the whole catalogue.
 
-    Several processes rank their shares of the users; each returns the rankings of all of them.
+    Several processes rank their shares of the users; each returns the rankings of all of them. Where
+    they share the parameters out, they can only score together, and each ranks all users.
     """
     processes = processes or Processes()
-    everyone = np.arange(held_out.n_users)
-    held_out = take_users(held_out, everyone[processes.part(held_out.n_users)])
+    splits_users = processes.size > 1 and not processes.shards_parameters
+    if splits_users:
+        held_out = take_users(held_out, np.arange(held_out.n_users)[processes.part(held_out.n_users)])
     with matmul_precision(config.training.matmul_precision):
         own = rank_targets(
             recommender.scores,
@@ -333,7 +339,7 @@ def rank(
             users=held_out.users,
             progress=progress,
         )
-    return join_rankings(processes.gathered(own))
+    return join_rankings(processes.gathered(own)) if splits_users else own
 
 
 def _identity(

@@ -18,6 +18,7 @@ from tailwise.optim._loss_weights import LOSS_WEIGHT_SCHEMES, loss_weights, row_
 from tailwise.optim._momentum_sam import MomentumSAM
 from tailwise.optim._ranks import OneProcess, Ranks, ReplicatedRanks, ShardedRanks
 from tailwise.optim._sam import SAM
+from tailwise.optim._shards import held_like, whole
 from tailwise.optim._wrapper import PerTargetOptimizer
 
 __all__ = [
@@ -38,8 +39,10 @@ __all__ = [
     "Ranks",
     "ReplicatedRanks",
     "ShardedRanks",
+    "held_like",
     "item_weights",
     "logit_offsets",
     "loss_weights",
     "row_sampling_weights",
+    "whole",
 ]

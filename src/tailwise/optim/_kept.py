@@ -9,6 +9,8 @@ from typing import TypeGuard
 
 from torch import Tensor
 
+from tailwise.optim._shards import held_like
+
 __all__ = ["fits", "restored", "saved"]
 
 
@@ -23,7 +25,7 @@ def saved(kept: Sequence[Tensor] | None) -> list[Tensor] | None:
 
 
 def restored(state: Sequence[Tensor] | None, moved: Sequence[Tensor], name: str) -> list[Tensor] | None:
-    """The vector of a state dict, on the devices of ``moved``; refused if it is of other parameters."""
+    """The vector of a state dict, held as ``moved`` are; refused if it is of other parameters."""
     if state is None:
         return None
     if not fits(state, moved):
@@ -31,4 +33,4 @@ def restored(state: Sequence[Tensor] | None, moved: Sequence[Tensor], name: str)
             f"state_dict must hold {name} of {len(moved)} tensors, shaped like what is perturbed; "
             f"got {len(state)}. The checkpoint perturbs other parameters."
         )
-    return [s.to(p) for s, p in zip(state, moved, strict=True)]
+    return [held_like(s, p) for s, p in zip(state, moved, strict=True)]

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from tailwise.optim._joint_batch import JointBatch, LossFunction
 from tailwise.optim._ranks import OneProcess, Ranks
+from tailwise.optim._shards import whole
 
 __all__ = ["LossFunction", "PerTargetOptimizer", "perturbation_scale", "perturbed"]
 
@@ -254,11 +255,7 @@ def entries(gradient: Tensor) -> Tensor:
 
 def _norm(gradient: Tensor) -> Tensor:
     """Of a whole tensor, also where this rank holds a shard of it only."""
-    norm = torch.linalg.vector_norm(gradient, dtype=torch.float64)
-    whole: Tensor = (
-        norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    )  # a DTensor's parts are added
-    return whole
+    return whole(torch.linalg.vector_norm(gradient, dtype=torch.float64))
 
 
 def perturbation_scale(rho: float, norm: float) -> float:

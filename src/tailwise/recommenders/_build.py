@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tailwise.errors import CheckpointError, ConfigError
+from tailwise.optim import held_like
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender, standardise
 from tailwise.recommenders._language_model import (
     add_adapters,
@@ -185,16 +186,25 @@ def build_sasrec(
     return recommender.to(device or torch.device("cpu"))
 
 
-def save_recommender(recommender: ItemTokenRecommender, folder: Path) -> None:
+def save_recommender(
+    recommender: ItemTokenRecommender, folder: Path, state: dict[str, Tensor] | None = None
+) -> None:
     """Save what training changed, and how to rebuild the rest, into ``folder``.
 
     Writes ``recommender.json``, ``weights.safetensors`` (trainable parameters) and, where
     titles are used, ``title_encodings.safetensors``. The language model itself is not
     copied; its name is kept.
+
+    Args:
+        recommender: What is saved.
+        folder: Created if need be.
+        state: Its ``trainable_state()``, where several processes hold shards of it and have asked
+            for it together; None asks here.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    state = recommender.trainable_state() if state is None else state
     save_file(
-        {name: p.cpu().contiguous() for name, p in recommender.trainable_state().items()},
+        {name: p.cpu().contiguous() for name, p in state.items()},
         folder / "weights.safetensors",
     )
     if recommender.item_vectors.adapter is not None:
@@ -249,7 +259,11 @@ def load_trainable_state(recommender: ItemTokenRecommender, state: dict[str, Ten
     Raises:
         CheckpointError: names or shapes differ.
     """
-    own = recommender.trainable_state()
+    own = {name: p for name, p in recommender.named_parameters() if p.requires_grad}
+    state = {
+        name: value.reshape(own[name].shape) if name in own and value.numel() == 1 else value
+        for name, value in state.items()
+    }
     if own.keys() != state.keys():
         odd = sorted(own.keys() ^ state.keys())
         raise CheckpointError(
@@ -264,4 +278,4 @@ def load_trainable_state(recommender: ItemTokenRecommender, state: dict[str, Ten
             )
     with torch.no_grad():
         for name, value in state.items():
-            own[name].copy_(value)
+            own[name].copy_(held_like(value, own[name]))

@@ -122,7 +122,7 @@ def scoring_tensors(recommender: ItemTokenRecommender) -> dict[str, Tensor]:
     width = recommender.projection.weight.shape[1]
     tensors = {
         "item_vectors": recommender.item_vectors(),
-        "token_scale": recommender.token_scale,
+        "token_scale": recommender.token_scale.reshape(()),
         "query.weight": recommender.projection.weight * width**-0.5,
         "query.bias": recommender.projection.bias,
         "max_length": torch.tensor(recommender.config.max_length),

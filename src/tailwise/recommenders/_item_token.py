@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailwise.optim import whole
 from tailwise.recommenders._protocol import History
 from tailwise.recommenders._sequences import SequenceBatch, pad_right
 
@@ -126,7 +127,9 @@ class ItemTokenRecommender(nn.Module):
         self._n_items = n_items
         self.backbone = backbone
         self.item_vectors = ItemVectors(n_items, width, title_encodings, config)
-        self.token_scale = nn.Parameter(torch.tensor(token_scale))
+        self.token_scale = nn.Parameter(
+            torch.tensor([token_scale])
+        )  # what has no dimension cannot be sharded
         self.projection = nn.Linear(width, width, bias=True)
         nn.init.normal_(self.projection.weight, std=width**-0.5)
         nn.init.zeros_(self.projection.bias)
@@ -201,8 +204,11 @@ class ItemTokenRecommender(nn.Module):
             self.train(was_training)
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Return every trainable parameter by name: what a checkpoint keeps."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """Return every trainable parameter by name, whole: what a checkpoint keeps.
+
+        Where each process holds a shard, all of them call this.
+        """
+        return {name: whole(p.detach()) for name, p in self.named_parameters() if p.requires_grad}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Return groups of named parameters for an optimizer.

@@ -10,6 +10,7 @@ from tailwise.training._fit import EpochRecord, FitResult, TrainingInterrupted, 
 from tailwise.training._precision import matmul_precision
 from tailwise.training._processes import Processes, joined_processes
 from tailwise.training._run_record import describe_surroundings
+from tailwise.training._sharding import shard
 
 __all__ = [
     "EpochRecord",
@@ -25,4 +26,5 @@ __all__ = [
     "load_newest_checkpoint",
     "matmul_precision",
     "save_checkpoint",
+    "shard",
 ]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tailwise.errors import CheckpointError
-from tailwise.optim import PerTargetOptimizer
+from tailwise.optim import PerTargetOptimizer, whole
 from tailwise.recommenders import ItemTokenRecommender, SequenceBatch, SequenceBatches, load_trainable_state
 from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoint, save_tensors_atomically
 from tailwise.training._config import TrainingConfig, learning_rate_factor
@@ -22,6 +22,7 @@ from tailwise.training._memory import PeakMemory
 from tailwise.training._objective import Objective
 from tailwise.training._precision import matmul_precision
 from tailwise.training._processes import Processes
+from tailwise.training._sharding import held_state, whole_state
 
 __all__ = ["EpochRecord", "FitResult", "TrainingInterrupted", "TrainingProgress", "fit"]
 
@@ -241,7 +242,7 @@ class _Sitting:
                 "another output folder, or delete this one."
             )
         load_trainable_state(self.recommender, saved["parameters"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(held_state(saved["optimizer"], self.optimizer))
         self.state = _State(**saved["state"])
         self.epochs = [EpochRecord(**record) for record in saved["epochs"]]
 
@@ -251,7 +252,7 @@ class _Sitting:
         content: dict[str, Any] = {
             "identity": self.identity,
             "parameters": self.recommender.trainable_state(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole_state(self.optimizer.state_dict()),
             "state": asdict(self.state),
             "epochs": [asdict(record) for record in self.epochs],
         }
@@ -311,7 +312,7 @@ class _Sitting:
             group["lr"] = peak * factor
         own = batch.part(self.processes.part(len(batch.targets)))
         loss = self.optimizer.compute_gradient(lambda rows: objective.losses(own.rows(rows)), own.targets)
-        norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), self.config.max_grad_norm))
         if not bool(torch.isfinite(norm)):  # a step would spoil the parameters, and then the checkpoint
             raise FloatingPointError(
                 f"the gradient's norm must be finite; got {float(norm)} at step {state.step + 1}. "
@@ -333,8 +334,10 @@ class _Sitting:
         keeps_best = self.config.keep == "best"
         if value > state.best_value:
             state.best_epoch, state.best_value = state.epoch, value
-            if keeps_best and self.processes.is_first:
-                save_tensors_atomically(self.recommender.trainable_state(), self.folder / _BEST)
+            if keeps_best:
+                best = self.recommender.trainable_state()
+                if self.processes.is_first:
+                    save_tensors_atomically(best, self.folder / _BEST)
         state.batch, state.epoch_loss = 0, 0.0
         state.stopped = keeps_best and state.epoch - state.best_epoch >= self.config.patience
         self.save()

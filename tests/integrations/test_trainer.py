@@ -277,6 +277,31 @@ def test_tensorboard_gets_the_radius_and_the_diagnostics(tmp_path, monkeypatch):
     assert {"loss", "eisam_rho", "eisam_cosine", "eisam_realised_norm"} <= tags
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, of its dependencies
+def test_mlflow_gets_the_radius_and_the_diagnostics(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "eisam")
+    trained(tmp_path, eisam=settings(diagnose_steps=1), report_to="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("eisam").experiment_id])
+    assert {"loss", "eisam_rho", "eisam_cosine", "eisam_realised_norm"} <= run.data.metrics.keys()
+    assert run.data.metrics["eisam_rho"] == pytest.approx(0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what it compiles with
+@pytest.mark.parametrize("estimator", ["exact", "sampled", "single-pass", "every-k"])
+def test_a_compiled_model_trains_as_it_does_uncompiled(tmp_path, estimator):
+    eisam = settings(estimator=estimator, every=2, row_share=0.5)
+    # Through all of torch.compile but its last stage, which needs a compiler of C++.
+    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    expected = trained(tmp_path / "eager", model=with_adapters(tiny_model()), eisam=eisam)
+    trainer = trained(tmp_path / "compiled", model=with_adapters(tiny_model()), eisam=eisam, **compiled)
+    for p, q in zip(trainer.model.parameters(), expected.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
 def test_patterns_of_names_choose_what_moves(tmp_path):
     model = with_adapters(tiny_model())
     trainer = trained(tmp_path, model=model, eisam=settings(perturb="*q_proj.lora_B*"))

@@ -48,6 +48,8 @@ class EISAMMixin:
         trainer: Any = self
         _refuse_what_has_no_row_losses(trainer)
         self._ranks = ranks_of(trainer.accelerator)
+        if trainer.args.torch_compile:
+            _keep_buffers_of_compiled_graphs()
         trainer.data_collator = ItemCollator(
             trainer.data_collator, eisam.item_column, eisam.item_weights.numel()
         )
@@ -188,6 +190,13 @@ class EISAMTrainer(EISAMMixin, Trainer):  # type: ignore[misc]
                 eisam=EISAMSettings(item_weights(counts), rho=0.05),
             )
     """
+
+
+def _keep_buffers_of_compiled_graphs() -> None:
+    """Let a compiled forward be differentiated twice: by the weighted losses, then by what remains."""
+    import torch._functorch.config
+
+    torch._functorch.config.donated_buffer = False  # its own error message says so
 
 
 def _refuse_what_has_no_row_losses(trainer: Any) -> None:

@@ -14,6 +14,7 @@ from tailwise.jobs import (
     config_from_dict,
     load_config,
 )
+from tailwise.training import TrainingConfig
 
 DATA = {"data": {"name": "ml-100k"}}
 
@@ -243,3 +244,17 @@ def test_segment_rules_judge_their_own_parameters():
 def test_data_come_from_a_name_or_from_a_pair_of_files(settings, message):
     with pytest.raises(ConfigError, match=message):
         DataConfig(**settings)
+
+
+def test_negatives_are_written_only_where_they_are_set():
+    """So that runs and benchmarks of earlier versions stay the same ones."""
+    plain, sampled = TrainingConfig(), TrainingConfig(negatives=64, negatives_power=0.75)
+    assert not [name for name in config_as_dict(plain) if name.startswith("negatives")]
+    assert config_as_dict(sampled)["negatives"] == 64
+    assert config_from_dict(TrainingConfig, config_as_dict(sampled)) == sampled
+    assert config_from_dict(TrainingConfig, config_as_dict(plain)) == plain
+
+
+def test_a_power_without_negatives_is_refused():
+    with pytest.raises(ConfigError, match=r"negatives_power must go with training.negatives.*got 0.5 alone"):
+        TrainingConfig(negatives_power=0.5)

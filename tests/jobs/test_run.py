@@ -262,3 +262,23 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(config, tmp_path)
     with pytest.raises(ConfigError, match="device must be one that is there; got 'cuda'"):
         jobs.run(replace(config, device="cuda"), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_softmax_over_drawn_items_goes_with_every_method(tiny_log, tiny_model, tmp_path):
+    settings = ("training.negatives=6", "training.negatives_power=0.75", "training.max_epochs=1")
+    variants = [{"name": "adamw"}, {"name": "eisam", "optimizer": "eisam", "logit_adjustment": 0.2}]
+    config = tiny_config(tiny_log.interactions, tiny_log.items, tiny_model, *settings, variants=variants)
+    jobs.run(config, tmp_path / "run", quiet=True)
+    for name in ("adamw", "eisam"):
+        record = json.loads((tmp_path / "run" / name / "seed-0" / "record.json").read_text())
+        assert record["training"]["negatives"] == 6
+    config = tiny_config(tiny_log.interactions, tiny_log.items, tiny_model, settings[-1], variants=variants)
+    jobs.run(config, tmp_path / "whole", quiet=True)
+    drawn, whole = final_weights(tmp_path / "run"), final_weights(tmp_path / "whole")
+    assert all(any(not torch.equal(drawn[n][p], state[p]) for p in state) for n, state in whole.items())
+
+
+def test_as_many_negatives_as_items_are_refused(tiny_log, tiny_model, tmp_path):
+    config = tiny_config(tiny_log.interactions, tiny_log.items, tiny_model, "training.negatives=40")
+    with pytest.raises(ConfigError, match=r"negatives must be below the catalogue's 40 items; got 40"):
+        jobs.run(config, tmp_path / "run", quiet=True)

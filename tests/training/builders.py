@@ -18,14 +18,21 @@ from tailwise.optim import (
     loss_weights,
     row_sampling_weights,
 )
-from tailwise.recommenders import ItemTokenConfig, ItemTokenRecommender, SASRecConfig, build_sasrec
+from tailwise.recommenders import (
+    ItemTokenConfig,
+    ItemTokenRecommender,
+    NegativeSampler,
+    SASRecConfig,
+    build_sasrec,
+)
 from tailwise.training import FitResult, TrainingConfig, TrainingProgress, fit
 
 N_ITEMS = 12
 CONFIG = TrainingConfig(
     max_epochs=2, learning_rate=1e-2, positions_per_batch=30, patience=3, checkpoint_seconds=0
 )
-METHODS = ("adamw", "sam", "eisam", "rebalanced")  # the last: single-pass, re-weighted and re-sampled
+METHODS = ("adamw", "sam", "eisam", "rebalanced", "sampled")
+"""``rebalanced``: single-pass, re-weighted and re-sampled; ``sampled``: exact, softmax over drawn items."""
 
 
 def histories() -> list[np.ndarray]:
@@ -98,6 +105,8 @@ class Training:
     ) -> FitResult:
         if self.method == "rebalanced":
             settings = rebalancing() | settings
+        if self.method == "sampled":
+            settings = {"negatives": NegativeSampler(counts(), n=5, power=0.5, seed=self.seed)} | settings
         return fit(
             self.recommender,
             self.optimizer,

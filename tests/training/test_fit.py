@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tailwise.errors import ConfigError
-from tailwise.recommenders import SequenceBatches
+from tailwise.recommenders import NegativeSampler, SequenceBatches
 from tailwise.training import TrainingConfig, describe_surroundings, learning_rate_factor
 from tailwise.training._memory import PeakMemory
 
-from .builders import CONFIG, N_ITEMS, Training, course, histories, same
+from .builders import CONFIG, N_ITEMS, Training, counts, course, histories, same
 
 
 def test_the_loss_falls_and_the_validation_metric_rises(tmp_path):
@@ -187,6 +187,20 @@ def test_history_weights_decide_what_an_epoch_holds(tmp_path):
     result = Training(tmp_path).run(history_weights=weights)
     n_targets = sum(len(histories()[i]) - 1 for i in (0, 3))
     assert result.n_targets == 2 * 6 * n_targets
+
+
+def test_drawn_items_stand_for_the_catalogue_in_the_loss(tmp_path):
+    """With all of them drawn, training is that on the whole softmax; with some, another, that learns too."""
+    whole = Training(tmp_path / "whole")
+    whole.run()
+    everything = Training(tmp_path / "all")
+    everything.run(negatives=NegativeSampler(counts(), n=N_ITEMS, power=0.5, seed=0))
+    for p, q in zip(everything.parameters().values(), whole.parameters().values(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+    some = Training(tmp_path / "some", config=replace(CONFIG, max_epochs=30, patience=30))
+    before = some.validate()
+    some.run(negatives=NegativeSampler(counts(), n=4, power=0.5, seed=0))
+    assert some.validate() > 3 * before
 
 
 @pytest.mark.parametrize(

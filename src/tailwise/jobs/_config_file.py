@@ -163,8 +163,14 @@ def config_as_dict(config: Any) -> dict[str, Any]:
     """Return nested plain values (tuples as lists) that :func:`config_from_dict` reads back."""
 
     def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {
+                f.name: plain(entry)
+                for f in dataclasses.fields(value)
+                if (entry := getattr(value, f.name)) is not None or not f.metadata.get("written_when_set")
+            }
         if isinstance(value, Mapping):
             return {key: plain(entry) for key, entry in value.items()}
         return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
-    return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
+    return typing.cast(dict[str, Any], plain(config))

@@ -25,6 +25,7 @@ from tailwise.recommenders import (
     ItemKNN,
     ItemTokenRecommender,
     MostPopular,
+    NegativeSampler,
     Recommender,
     build_item_token,
     build_sasrec,
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 VALIDATION_K = 10
+_NEGATIVES_POWER = 0.5
 
 
 def choose_device(requested: str) -> torch.device:
@@ -206,7 +208,7 @@ def _train(
         folder.write_record(
             {
                 "variant": variant.as_dict(),
-                "training": asdict(training),
+                "training": config_as_dict(training),
                 "seed": seed,
                 "cost": cost_of(result),
                 "validation_ndcg@10": result.kept_value,
@@ -254,6 +256,7 @@ def fit_variant(
         logit_offsets=_logit_offsets(variant, counts),
         target_weights=_target_weights(variant, counts),
         history_weights=_history_weights(variant, counts, histories),
+        negatives=_negatives(training, data, seed=seed),
         progress=progress.step,
         processes=processes,
     )
@@ -293,6 +296,18 @@ def _history_weights(
         return None
     targets = [torch.from_numpy(history[1:]) for history in histories]
     return row_sampling_weights(targets, counts, power=variant.resampling).numpy()
+
+
+def _negatives(training: TrainingConfig, data: RunData, *, seed: int) -> NegativeSampler | None:
+    if training.negatives is None:
+        return None
+    if training.negatives >= data.n_items:
+        raise ConfigError(
+            f"training.negatives must be below the catalogue's {data.n_items:,} items; got "
+            f"{training.negatives:,}. Leave it out: the whole catalogue costs less."
+        )
+    power = _NEGATIVES_POWER if training.negatives_power is None else training.negatives_power
+    return NegativeSampler(data.counts, n=training.negatives, power=power, seed=seed)
 
 
 def measure_reference(

@@ -22,6 +22,7 @@ from tailwise.recommenders._item_knn import ItemKNN
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
 from tailwise.recommenders._most_popular import MostPopular
+from tailwise.recommenders._negatives import Negatives, NegativeSampler
 from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
 from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
@@ -37,6 +38,8 @@ __all__ = [
     "ItemTokenConfig",
     "ItemTokenRecommender",
     "MostPopular",
+    "NegativeSampler",
+    "Negatives",
     "PopularityPenalised",
     "Recommender",
     "SASRecConfig",

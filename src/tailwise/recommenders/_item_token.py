@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailwise.optim import whole
+from tailwise.recommenders._negatives import Negatives
 from tailwise.recommenders._protocol import History
 from tailwise.recommenders._sequences import SequenceBatch, pad_right
 
@@ -64,13 +65,17 @@ class ItemVectors(nn.Module):
             else:
                 nn.init.zeros_(self.residual.weight)
 
-    def forward(self) -> Tensor:
-        """Return ``[n_items, width]`` float32."""
-        vectors: Tensor | None = self.adapter(self.encodings) if self.adapter is not None else None
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """Return ``[n, width]`` float32, of ``items`` (int64 ``[n]``) or of all."""
+        vectors: Tensor | None = None
+        if self.adapter is not None:
+            encodings = self.get_buffer("encodings")
+            vectors = self.adapter(encodings if items is None else encodings[items])
         if self.residual is None:
             assert vectors is not None  # one of the two exists by construction
             return vectors
-        return self.residual.weight if vectors is None else vectors + self.residual.weight
+        residual = self.residual.weight if items is None else self.residual(items)
+        return residual if vectors is None else vectors + residual
 
 
 def standardise(encodings: Tensor) -> Tensor:
@@ -123,6 +128,7 @@ class ItemTokenRecommender(nn.Module):
                 f"title_encodings must have one row per item ({n_items}); got {title_encodings.shape[0]}."
             )
         self.config = config
+        self._vectors: tuple[list[tuple[int, int, int]], Tensor] | None = None  # kept by scores()
         self.recipe: dict[str, Any] = {}  # how to build it again; filled in by whoever builds it
         self._n_items = n_items
         self.backbone = backbone
@@ -163,16 +169,41 @@ class ItemTokenRecommender(nn.Module):
             logit_offsets: ``[n_items]``; added to the scores (see ``optim.logit_offsets``).
 
         Returns:
-            ``[rows, positions]`` float32; 0 where the batch has no target.
+            ``[rows, positions]`` float32; 0 where the batch has no target. Where the batch has
+            negatives, the sum over the catalogue is estimated from them: see
+            :class:`NegativeSampler`.
         """
-        vectors = self.item_vectors()
         has_target = batch.targets >= 0
+        if batch.negatives is not None:
+            losses = self._sampled_losses(batch, batch.negatives, has_target, logit_offsets)
+            return torch.zeros(batch.targets.shape, device=losses.device).masked_scatter(has_target, losses)
+        vectors = self.item_vectors()
         hidden = self._hidden(batch.inputs, vectors)[has_target]  # [n_targets, width]
         logits = hidden @ vectors.T  # [n_targets, n_items]
         if logit_offsets is not None:
             logits = logits + logit_offsets
         losses = functional.cross_entropy(logits, batch.targets[has_target], reduction="none")
         return torch.zeros(batch.targets.shape, device=losses.device).masked_scatter(has_target, losses)
+
+    def _sampled_losses(
+        self, batch: SequenceBatch, negatives: Negatives, has_target: Tensor, logit_offsets: Tensor | None
+    ) -> Tensor:
+        """Losses of the targets, ``[n_targets]``, from the vectors of the items that occur alone."""
+        targets = batch.targets[has_target]
+        occurring = torch.cat([batch.inputs.flatten(), targets, negatives.items])
+        items, places = torch.unique(occurring, return_inverse=True)
+        vectors = self.item_vectors(items)
+        inputs, own, drawn = places.split([batch.inputs.numel(), len(targets), len(negatives.items)])
+        hidden = self._hidden(inputs.view_as(batch.inputs), vectors)[has_target]  # [n_targets, width]
+        positive = (hidden * vectors[own]).sum(-1)
+        logits = hidden @ vectors[drawn].T - negatives.log_inclusion  # [n_targets, n]
+        if logit_offsets is not None:
+            positive = positive + logit_offsets[targets]
+            logits = logits + logit_offsets[negatives.items]
+        # The target's own part of the sum is known.
+        logits = logits.masked_fill(negatives.items == targets[:, None], -torch.inf)
+        losses: Tensor = torch.logsumexp(torch.cat([positive[:, None], logits], 1), 1) - positive
+        return losses
 
     @torch.no_grad()
     def scores(self, histories: Sequence[History]) -> Tensor:
@@ -184,7 +215,7 @@ class ItemTokenRecommender(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            vectors = self.item_vectors()
+            vectors = self._kept_vectors()
             recent = [np.asarray(h, dtype=np.int64)[-self.config.max_length :] for h in histories]
             scores = torch.empty(len(recent), self.n_items)
             # Equal lengths together: no padding at all, and each row independent of its batch.
@@ -202,6 +233,23 @@ class ItemTokenRecommender(nn.Module):
             return scores
         finally:
             self.train(was_training)
+
+    def _kept_vectors(self) -> Tensor:
+        """All items' vectors, made once for as long as the parameters behind them are the same.
+
+        Of a large catalogue they cost more than a batch of users.
+        """
+        parameters = list(self.item_vectors.parameters())
+        made_of = [(id(p), p.data_ptr(), p._version) for p in parameters]
+        if self._vectors is None or self._vectors[0] != made_of:
+            self._vectors = (made_of, self.item_vectors())
+        return self._vectors[1]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, and let go of what is kept between calls of :meth:`scores`."""
+        if mode:
+            self._vectors = None
+        return super().train(mode)
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return every trainable parameter by name, whole: what a checkpoint keeps.

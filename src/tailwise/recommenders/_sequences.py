@@ -1,11 +1,13 @@
 """Training histories as batches in which every position is a target and little is padding."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tailwise.recommenders._negatives import Negatives, NegativeSampler
 
 __all__ = ["SequenceBatch", "SequenceBatches", "pad_right"]
 
@@ -17,24 +19,27 @@ class SequenceBatch:
     Attributes:
         inputs: ``[rows, positions]`` int64; item at each position, 0 as padding.
         targets: ``[rows, positions]`` int64; the item that follows, -1 where there is none.
+        negatives: Items that stand for the catalogue in the softmax; None for all of it.
     """
 
     inputs: Tensor
     targets: Tensor
+    negatives: Negatives | None = None
 
     def rows(self, rows: Tensor) -> "SequenceBatch":
         """Return the part of the batch that holds ``rows`` (int64 positions)."""
         if len(rows) == len(self.inputs):
             return self
-        return SequenceBatch(self.inputs[rows], self.targets[rows])
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
 
     def part(self, rows: slice) -> "SequenceBatch":
         """Return the part of the batch that holds consecutive rows."""
-        return SequenceBatch(self.inputs[rows], self.targets[rows])
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """Return the batch on ``device``."""
-        return SequenceBatch(self.inputs.to(device), self.targets.to(device))
+        negatives = None if self.negatives is None else self.negatives.to(device)
+        return SequenceBatch(self.inputs.to(device), self.targets.to(device), negatives)
 
     @property
     def n_targets(self) -> int:
@@ -65,6 +70,7 @@ class SequenceBatches:
         seed: Of cuts, order and re-sampling.
         history_weights: ``[len(histories)]`` floating, each >= 0, of mean 1 over the histories that
             hold a target; see ``optim.row_sampling_weights``. None takes each history once.
+        negatives: Draws the items that stand for the catalogue, anew for every batch; None for all of it.
 
     Raises:
         ValueError: a limit or a weight is out of range, or no history holds a target.
@@ -78,6 +84,7 @@ class SequenceBatches:
         positions_per_batch: int,
         seed: int,
         history_weights: np.ndarray | None = None,
+        negatives: NegativeSampler | None = None,
     ) -> None:
         if max_length < 1:
             raise ValueError(f"max_length must be >= 1; got {max_length}.")
@@ -94,6 +101,7 @@ class SequenceBatches:
         self.max_length = max_length
         self.positions_per_batch = positions_per_batch
         self.seed = seed
+        self._negatives = negatives
 
     @property
     def n_targets(self) -> int:
@@ -107,7 +115,10 @@ class SequenceBatches:
         lengths = np.array([len(w) - 1 for w in windows])
         order = np.lexsort((rng.random(len(windows)), -lengths))  # longest first, random within a length
         batches = [_batch([windows[i] for i in group]) for group in self._groups(order, lengths)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        in_order = [batches[i] for i in rng.permutation(len(batches))]
+        if self._negatives is None:
+            return in_order
+        return [replace(b, negatives=self._negatives.draw(epoch, n)) for n, b in enumerate(in_order)]
 
     def _drawn(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """The histories of one epoch; without weights nothing is drawn, and each comes once."""

@@ -1,11 +1,14 @@
 """How a recommender is trained."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tailwise.errors import ConfigError
 
-__all__ = ["TrainingConfig", "learning_rate_factor"]
+__all__ = ["WRITTEN_WHEN_SET", "TrainingConfig", "learning_rate_factor"]
+
+WRITTEN_WHEN_SET = {"written_when_set": True}
+"""Of a field that came later: left out where it is None, so that what was written before stays the same."""
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _KEEPS = ("best", "last")
@@ -35,6 +38,11 @@ class TrainingConfig:
             product, with or without loss of digits as it has it.
         checkpoint_seconds: Save the state of training at least this often, >= 0; it is
             saved after every epoch in any case.
+        negatives: Items drawn for each batch, in place of the whole catalogue in the softmax, >= 1; for
+            catalogues of 100,000 items and more. None: the whole catalogue. See
+            :class:`~tailwise.recommenders.NegativeSampler`.
+        negatives_power: Of the counts, for the probability that an item is drawn, >= 0; with ``negatives``
+            only, there 0.5 unless given.
     """
 
     max_epochs: int = 10
@@ -48,6 +56,8 @@ class TrainingConfig:
     keep: str = "best"
     matmul_precision: str = "highest"
     checkpoint_seconds: float = 60.0
+    negatives: int | None = field(default=None, metadata=WRITTEN_WHEN_SET)
+    negatives_power: float | None = field(default=None, metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
         rules = [
@@ -66,10 +76,21 @@ class TrainingConfig:
                 f"be one of {', '.join(_PRECISIONS)}",
             ),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "be >= 0"),
+            ("negatives", self.negatives is None or self.negatives >= 1, "be >= 1"),
+            (
+                "negatives_power",
+                self.negatives_power is None or 0 <= self.negatives_power < math.inf,
+                "be a finite number >= 0",
+            ),
         ]
         for name, holds, rule in rules:
             if not holds:
                 raise ConfigError(f"training.{name} must {rule}; got {getattr(self, name)!r}.")
+        if self.negatives is None and self.negatives_power is not None:
+            raise ConfigError(
+                "training.negatives_power must go with training.negatives, or it would do nothing; got "
+                f"{self.negatives_power} alone."
+            )
 
 
 def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> float:

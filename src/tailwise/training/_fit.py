@@ -14,7 +14,13 @@ from torch import Tensor
 
 from tailwise.errors import CheckpointError
 from tailwise.optim import PerTargetOptimizer, whole
-from tailwise.recommenders import ItemTokenRecommender, SequenceBatch, SequenceBatches, load_trainable_state
+from tailwise.recommenders import (
+    ItemTokenRecommender,
+    NegativeSampler,
+    SequenceBatch,
+    SequenceBatches,
+    load_trainable_state,
+)
 from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoint, save_tensors_atomically
 from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._interrupt import StopRequest, stop_between_steps
@@ -125,6 +131,7 @@ def fit(
     logit_offsets: Tensor | None = None,
     target_weights: Tensor | None = None,
     history_weights: np.ndarray | None = None,
+    negatives: NegativeSampler | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
     processes: Processes | None = None,
 ) -> FitResult:
@@ -157,6 +164,7 @@ def fit(
             its item's (re-weighting), see ``optim.loss_weights``.
         history_weights: ``[len(histories)]``, mean 1; how often each appears in an epoch on
             average (re-sampling), see :class:`SequenceBatches`.
+        negatives: Draws the items that stand for the catalogue in the softmax; None for all of it.
         progress: Called after every step.
         processes: That train together, each calling this with the same arguments and with an optimizer
             of ``ranks=processes.ranks()``. None: this one alone.
@@ -177,6 +185,7 @@ def fit(
         positions_per_batch=config.positions_per_batch,
         seed=seed,
         history_weights=history_weights,
+        negatives=negatives,
     )
     objective = Objective(recommender, logit_offsets, target_weights)
     processes = processes or Processes()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tailwise.recommenders._protocol import History, Recommender
 
@@ -38,8 +39,13 @@ def recommend(
     if exclude_seen:
         for row, history in enumerate(histories):
             scores[row, torch.as_tensor(np.asarray(history, dtype=np.int64))] = -torch.inf
-    best = scores.sort(dim=1, descending=True, stable=True)
-    return [
-        items[values > -torch.inf].tolist()
-        for values, items in zip(best.values[:, :k], best.indices[:, :k], strict=True)
-    ]
+    # Sorting a large catalogue would take longer than scoring it: only those that may be listed are.
+    worst = torch.topk(scores, k, dim=1).values[:, -1] if len(scores) else scores[:, 0]
+    return [_best(row, worst_listed, k) for row, worst_listed in zip(scores, worst, strict=True)]
+
+
+def _best(scores: Tensor, worst: Tensor, k: int) -> list[int]:
+    """Up to ``k`` items that score ``worst`` or better and above -inf, equal ones by their index."""
+    items = ((scores >= worst) & (scores > -torch.inf)).nonzero()[:, 0]
+    listed: list[int] = items[scores[items].sort(descending=True, stable=True).indices[:k]].tolist()
+    return listed

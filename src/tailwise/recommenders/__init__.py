@@ -28,9 +28,12 @@ from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
+from tailwise.recommenders._title_decoding import TitleDecoder, TitleLists
 from tailwise.recommenders._title_encodings import encode_titles
+from tailwise.recommenders._title_trie import AllowedItems, TitleTrie
 
 __all__ = [
+    "AllowedItems",
     "BackboneConfig",
     "BaseModel",
     "History",
@@ -46,6 +49,9 @@ __all__ = [
     "SequenceBatch",
     "SequenceBatches",
     "TextModel",
+    "TitleDecoder",
+    "TitleLists",
+    "TitleTrie",
     "TrainableRecommender",
     "build_item_token",
     "build_sasrec",

@@ -1,6 +1,6 @@
 """The item-token recommender: each item is one token of a causal transformer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -212,16 +212,37 @@ class ItemTokenRecommender(nn.Module):
         An empty history is scored as if it held a single token of zeros: the model's
         answer to knowing nothing.
         """
+        vectors, queries = self._queries(histories)
+        scores = torch.empty(len(histories), self.n_items)
+        for rows, hidden in queries:
+            scores[rows] = (hidden @ vectors.T).cpu()
+        return scores
+
+    @torch.no_grad()
+    def scores_by_span(
+        self, histories: Sequence[History], items_at_once: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Score the catalogue span by span; see ``SpanRecommender.scores_by_span``."""
+        vectors, queries = self._queries(histories)
+        for first in range(0, self.n_items, items_at_once):
+            of_span = vectors[first : first + items_at_once]
+            scores = torch.empty(len(histories), len(of_span), device=self.device)
+            for rows, hidden in queries:
+                scores[rows] = hidden @ of_span.T
+            yield first, scores
+
+    def _queries(self, histories: Sequence[History]) -> tuple[Tensor, list[tuple[list[int], Tensor]]]:
+        """All items' vectors, and what they are multiplied with: rows and ``[len(rows) or 1, width]``."""
         was_training = self.training
         self.eval()
         try:
             vectors = self._kept_vectors()
             recent = [np.asarray(h, dtype=np.int64)[-self.config.max_length :] for h in histories]
-            scores = torch.empty(len(recent), self.n_items)
             # Equal lengths together: no padding at all, and each row independent of its batch.
             by_length: dict[int, list[int]] = {}
             for row, history in enumerate(recent):
                 by_length.setdefault(len(history), []).append(row)
+            queries = []
             for length, rows in by_length.items():
                 if length == 0:
                     blank = vectors.new_zeros(1, vectors.shape[1])
@@ -229,8 +250,8 @@ class ItemTokenRecommender(nn.Module):
                 else:
                     items = pad_right([recent[r] for r in rows], fill=0).to(self.device)
                     hidden = self._hidden(items, vectors)
-                scores[rows] = (hidden[:, -1] @ vectors.T).cpu()
-            return scores
+                queries.append((rows, hidden[:, -1]))
+            return vectors, queries
         finally:
             self.train(was_training)
 

@@ -16,6 +16,8 @@ from tailwise.recommenders._sequences import SequenceBatch, pad_right
 
 __all__ = ["ItemTokenConfig", "ItemTokenRecommender", "standardise"]
 
+_ENCODINGS_AT_ONCE = 65_536  # float16 encodings that are cast at once, where all items' vectors are made
+
 
 @dataclass(frozen=True)
 class ItemTokenConfig:
@@ -55,7 +57,9 @@ class ItemVectors(nn.Module):
         self.adapter: nn.Linear | None = None
         self.residual: nn.Embedding | None = None
         if title_encodings is not None:
-            self.register_buffer("encodings", title_encodings.float(), persistent=False)
+            is_half = title_encodings.dtype == torch.float16
+            encodings = title_encodings if is_half else title_encodings.float()
+            self.register_buffer("encodings", encodings, persistent=False)
             self.adapter = nn.Linear(title_encodings.shape[1], width, bias=False)
             nn.init.normal_(self.adapter.weight, std=title_encodings.shape[1] ** -0.5)
         if config.id_residual or title_encodings is None:
@@ -70,7 +74,12 @@ class ItemVectors(nn.Module):
         vectors: Tensor | None = None
         if self.adapter is not None:
             encodings = self.get_buffer("encodings")
-            vectors = self.adapter(encodings if items is None else encodings[items])
+            if items is not None:
+                vectors = self.adapter(encodings[items].float())
+            elif encodings.dtype == torch.float32:
+                vectors = self.adapter(encodings)
+            else:  # never all of them in float32
+                vectors = torch.cat([self.adapter(e.float()) for e in encodings.split(_ENCODINGS_AT_ONCE)])
         if self.residual is None:
             assert vectors is not None  # one of the two exists by construction
             return vectors
@@ -82,10 +91,12 @@ def standardise(encodings: Tensor) -> Tensor:
     """Centre every dimension and scale it to unit variance over the items.
 
     Hidden states of language models share a few huge dimensions, the same for every
-    title; left in, they drown what tells titles apart.
+    title; left in, they drown what tells titles apart. float16 stays float16, all else becomes float32.
     """
+    dtype = torch.float16 if encodings.dtype == torch.float16 else torch.float32
     encodings = encodings.float()
-    return (encodings - encodings.mean(0)) / encodings.std(0, unbiased=False).clamp_min(1e-6)
+    scaled = (encodings - encodings.mean(0)) / encodings.std(0, unbiased=False).clamp_min(1e-6)
+    return scaled.to(dtype)
 
 
 class ItemTokenRecommender(nn.Module):
@@ -107,7 +118,8 @@ class ItemTokenRecommender(nn.Module):
         backbone: See above. Trainable parameters in it are trained.
         n_items: Size of the catalogue.
         width: Width of the backbone's input.
-        title_encodings: ``[n_items, d]`` floating, standardised, or None for free vectors alone.
+        title_encodings: ``[n_items, d]`` floating, standardised, or None for free vectors alone. Held in
+            float32, or in float16 if they are: half the memory.
         token_scale: Root mean square of an entry of the backbone's token embeddings.
         config: See :class:`ItemTokenConfig`.
     """

@@ -79,7 +79,9 @@ class ItemVectors(nn.Module):
             elif encodings.dtype == torch.float32:
                 vectors = self.adapter(encodings)
             else:  # never all of them in float32
-                vectors = torch.cat([self.adapter(e.float()) for e in encodings.split(_ENCODINGS_AT_ONCE)])
+                vectors = torch.cat(
+                    [self.adapter(e.float()) for e in torch.split(encodings, _ENCODINGS_AT_ONCE)]
+                )
         if self.residual is None:
             assert vectors is not None  # one of the two exists by construction
             return vectors

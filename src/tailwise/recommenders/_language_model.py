@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import logging
 import math
 import re
 import shutil
@@ -198,6 +199,8 @@ def add_adapters(backbone: nn.Module, *, rank: int) -> nn.Module:
     """
     if rank < 1:
         raise ConfigError(f"lora_rank must be >= 1; got {rank}.")
+    # peft imports it where it is installed, and it warns of kernels that nothing here would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)
@@ -210,13 +213,13 @@ def add_adapters(backbone: nn.Module, *, rank: int) -> nn.Module:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Hide loading bars and reports: layers cut off on purpose look like a mistake to them."""
-    from transformers.utils import logging
+    from transformers.utils import logging as its_logging
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level = its_logging.get_verbosity()
+    its_logging.set_verbosity_error()
+    its_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        its_logging.set_verbosity(level)
+        its_logging.enable_progress_bar()

@@ -36,7 +36,7 @@ class Given:
 
     def scores_by_span(self, histories, items_at_once) -> Iterator[tuple[int, torch.Tensor]]:
         for first in range(0, self.n_items, items_at_once):
-            span = self.given[:, first : first + items_at_once]
+            span = self.given[:, first : first + items_at_once].clone()
             self.widest = max(self.widest, span.shape[1])
             yield first, span
 

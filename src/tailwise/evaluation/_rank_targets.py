@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tailwise.evaluation._rankings import UNRANKED, Rankings
-from tailwise.recommenders import TieKeys, check_scores, count_true, select_best
+from tailwise.recommenders import TieKeys, check_scores, select_best
 from tailwise.schema import ITEM_INDEX, USER_INDEX
 
 __all__ = ["TieOrder", "rank_targets"]
@@ -191,6 +191,13 @@ def _score(
     return scores
 
 
+def _count(mask: Tensor) -> Tensor:
+    """Count the True of each row: ``[rows]`` int64. On a CPU numpy does it ten times as fast."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1))
+    return mask.sum(dim=1)
+
+
 def _competitors(
     scores: Tensor, rows: NDArray[np.int64], items: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -202,8 +209,8 @@ def _competitors(
         row = _on(rows[part], scores)
         own = scores[row, _on(items[part], scores)][:, None]  # [chunk, 1]
         block = scores[row]  # [chunk, n_items]
-        better = count_true(block > own)
-        tied = count_true(block == own) - 1
+        better = _count(block > own)
+        tied = _count(block == own) - 1
         never = own[:, 0] == -torch.inf
         n_better[part] = better.masked_fill(never, UNRANKED).cpu().numpy()
         n_tied[part] = tied.masked_fill(never, 0).cpu().numpy()

@@ -29,7 +29,7 @@ from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_encodings import encode_titles
-from tailwise.recommenders._top_items import TieKeys, check_scores, count_true, select_best, top_items
+from tailwise.recommenders._top_items import TieKeys, check_scores, select_best, top_items
 
 __all__ = [
     "BackboneConfig",
@@ -54,7 +54,6 @@ __all__ = [
     "build_sasrec",
     "check_scores",
     "choose_dtype",
-    "count_true",
     "describe_base_model",
     "encode_titles",
     "export_recommender",

@@ -51,7 +51,8 @@ class SpanRecommender(Recommender, Protocol):
 
         Yields:
             Index of the span's first item, and ``[len(histories), items of the span]`` float32 on
-            the recommender's device; side by side they are what :meth:`scores` returns.
+            the recommender's device, yours to write into; side by side they are what
+            :meth:`scores` returns.
         """
         ...
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from tailwise.errors import DataError
 from tailwise.recommenders._protocol import History, Recommender, SpanRecommender
 
-__all__ = ["TieKeys", "check_scores", "count_true", "select_best", "top_items"]
+__all__ = ["TieKeys", "check_scores", "select_best", "top_items"]
 
-SCORES_AT_ONCE = 2**25
-"""Scores held at once, 128 MiB; with what is compared beside them some four times that. 256 users see
-catalogues of up to 131,072 items in one span, bit for bit as ``scores`` gives them."""
+SCORES_AT_ONCE = 2**21
+"""Scores held at once, 8 MiB; what is made of them takes as much again, a few times over. Much larger
+blocks are slower on a CPU: their memory is handed out, zeroed and taken back every time."""
 
 TieKeys = Callable[[Tensor, Tensor], Tensor]
 """From ``rows`` (int64 ``[n]``, positions of histories) and ``items`` (``[n, m]`` or ``[1, m]``) to
@@ -45,8 +45,8 @@ def top_items(
         k: Length of each list, in 1..n_items.
         exclude_seen: Leave out the items of the history.
         keys: Order of equal scores; None for that of the item's index.
-        items_at_once: Size of a span, >= 1. None: as large as :data:`SCORES_AT_ONCE` scores allow, and
-            1,024 at least.
+        items_at_once: Size of a span, >= 1. None: as many as make 2**21 scores (8 MiB), and 1,024 at
+            least.
         users: ``[len(histories)]``; whom an error names. None: the position.
 
     Returns:
@@ -75,13 +75,13 @@ def top_items(
     if isinstance(recommender, SpanRecommender):
         spans = recommender.scores_by_span(histories, items_at_once)
     else:
-        spans = [(0, recommender.scores(histories))]
+        spans = [(0, recommender.scores(histories).clone())]
     keys = _by_index if keys is None else keys
     users = np.arange(len(histories)) if users is None else users
     seen = _Seen(histories, n_items) if exclude_seen else None
     items, scores = torch.empty(len(histories), 0, dtype=torch.int64), torch.empty(len(histories), 0)
     for first, raw in spans:
-        of_span = raw.detach().to(torch.float32, copy=True)  # ours to write into
+        of_span = raw.detach().float()
         check_scores(of_span, users)
         if seen is not None:
             seen.hide(of_span, first)
@@ -103,10 +103,11 @@ def select_best(scores: Tensor, k: int, keys: TieKeys, *, first: int = 0) -> tup
     Returns:
         ``[rows, k]`` item indices, int64, and their scores.
     """
-    best, columns = torch.topk(scores, k, dim=1)  # [rows, k]
+    best, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)  # one more than is listed
+    beyond, best, columns = best[:, k:], best[:, :k], columns[:, :k].clone()  # [rows, 0 or 1], [rows, k]
     last = best[:, -1:]
     # Where the last place is tied with items outside the list, the key decides who is in.
-    crowded = (count_true(scores >= last) > k) & (last[:, 0] > -torch.inf)
+    crowded = ((beyond == last) & (last > -torch.inf)).any(dim=1)
     if bool(crowded.any()):
         rows = crowded.nonzero()[:, 0]
         every_item = torch.arange(first, first + scores.shape[1], device=scores.device)[None, :]
@@ -174,10 +175,3 @@ def check_scores(scores: Tensor, users: NDArray[np.int64]) -> None:
             f"user_index {int(users[row])}.\n  {int(bad.any(dim=1).sum()):,} of {len(scores):,} users in its "
             "batch are affected. The model diverged, or a history it cannot score (empty?) reached it."
         )
-
-
-def count_true(mask: Tensor) -> Tensor:
-    """Count the True of each row: ``[rows]`` int64. On a CPU numpy does it ten times as fast."""
-    if mask.device.type == "cpu":
-        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1))
-    return mask.sum(dim=1)

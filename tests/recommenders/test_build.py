@@ -49,6 +49,33 @@ def test_a_saved_sasrec_loads_with_bitwise_equal_scores(tmp_path):
     assert torch.equal(load_recommender(tmp_path).scores(HISTORIES), sasrec.scores(HISTORIES))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("id_residual", [False, True])
+def test_a_sasrec_over_encodings_loads_with_bitwise_equal_scores(tmp_path, dtype, id_residual):
+    encodings = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    config = ItemTokenConfig(id_residual=id_residual)
+    sasrec = build_sasrec(6, SASRecConfig(width=8, depth=1), config, seed=7, title_encodings=encodings)
+    save_recommender(sasrec, tmp_path)
+    loaded = load_recommender(tmp_path)
+    assert torch.equal(loaded.scores(HISTORIES), sasrec.scores(HISTORIES))
+    assert loaded.item_vectors.encodings.dtype == dtype
+    assert loaded.recipe == sasrec.recipe
+    trained = sum(p.numel() for name, p in loaded.named_parameters() if "item_vectors" in name)
+    assert trained == 5 * 8 + (6 * 8 if id_residual else 0)
+
+
+def test_half_encodings_cost_three_digits_and_no_more():
+    encodings = 3 + 5 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+
+    def scores(dtype):
+        given = encodings.to(dtype)
+        config = SASRecConfig(width=8, depth=1)
+        return build_sasrec(6, config, ItemTokenConfig(), seed=7, title_encodings=given).scores(HISTORIES)
+
+    # float16 keeps 11 bits: 5e-4 of an entry; scores are sums of eight such products of size one.
+    assert (scores(torch.float16) - scores(torch.float32)).abs().max() < 2e-2
+
+
 def test_the_language_model_itself_is_not_copied(tiny_model, tmp_path):
     save_recommender(lrs(tiny_model), tmp_path)
     saved = load_file(tmp_path / "weights.safetensors")

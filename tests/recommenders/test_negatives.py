@@ -64,6 +64,21 @@ def test_a_draw_is_a_function_of_seed_epoch_and_batch():
     assert len(everything.unique(dim=0)) > 1
 
 
+def test_a_draw_shares_no_random_number_with_the_cuts_of_histories():
+    """To numpy a seed of [seed, epoch] is that of [seed, epoch, 0], which would be the first batch's."""
+    sampler = NegativeSampler(np.zeros(1000, int), n=1, power=0.0, seed=3)
+    drawn = int(sampler.draw(2, 0).items[0])
+    mark = np.random.default_rng([3, 2]).random() * 1000
+    assert drawn != sampler._sometimes[int(mark)]
+
+
+def test_kinds_at_even_distances_in_the_catalogue_are_not_drawn_together():
+    """Every hundredth item is of a kind; 100 of 10,000 equally popular items would all be of one."""
+    sampler = NegativeSampler(np.zeros(10_000, int), n=100, power=0.0, seed=0)
+    kinds = {int(kind) for kind in sampler.draw(0, 0).items % 100}
+    assert len(kinds) > 40  # 63 on average
+
+
 def test_every_batch_has_its_own_and_batches_stay_as_they_were():
     histories = [np.arange(5), np.arange(3, 9), np.array([1, 4, 7])] * 3
     given = {"max_length": 4, "positions_per_batch": 8, "seed": 3}

@@ -36,7 +36,7 @@ from tailwise.evaluation._pooled import (
     relative_difference,
     user_gains,
 )
-from tailwise.evaluation._rank_targets import rank_targets
+from tailwise.evaluation._rank_targets import TieOrder, rank_targets
 from tailwise.evaluation._rankings import UNRANKED, Rankings, join_rankings
 from tailwise.evaluation._revenue import CapturedShare, compare_revenue, compare_sell_through
 from tailwise.evaluation._taste import TASTE_GROUPS, TasteForTheTail, TasteGroup, taste_for_the_tail
@@ -62,6 +62,7 @@ __all__ = [
     "ResampledRuns",
     "TasteForTheTail",
     "TasteGroup",
+    "TieOrder",
     "UserSums",
     "WithInterval",
     "accuracy",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tailwise.errors import DataError
 from tailwise.evaluation._given_lists import RANK, SCORE, GivenLists
 from tailwise.evaluation._list_checks import ListChecks, ListedUsers
-from tailwise.evaluation._rank_targets import _TieOrder
+from tailwise.evaluation._rank_targets import TieOrder
 from tailwise.evaluation._rankings import UNRANKED, Rankings
 from tailwise.interactions import Catalogue, HeldOut, Split, UnknownItems, histories
 from tailwise.interactions._columns import first_offenders
@@ -241,7 +241,7 @@ def _placed(rows: pl.DataFrame, n_items: int, seed: int) -> pl.DataFrame:
         n_better, n_tied = place, np.zeros_like(place)
     else:
         users, items = rows[USER_INDEX].to_numpy(), torch.from_numpy(np.array(rows[ITEM_INDEX].to_numpy()))
-        keys = _TieOrder(n_items, seed).keys(users, items[:, None])[:, 0]  # [n_rows]
+        keys = TieOrder(n_items, seed).keys(users, items[:, None])[:, 0]  # [n_rows]
         rows = rows.with_columns(pl.Series("key", keys.numpy()))
         rows = rows.sort(USER_INDEX, SCORE, "key", descending=[False, True, False])
         users, scores = rows[USER_INDEX].to_numpy(), rows[SCORE].to_numpy()

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from tailwise.errors import DataError
 from tailwise.evaluation._rankings import UNRANKED, Rankings
+from tailwise.recommenders import TieKeys, check_scores, select_best
 from tailwise.schema import ITEM_INDEX, USER_INDEX
 
-__all__ = ["rank_targets"]
+__all__ = ["TieOrder", "rank_targets"]
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def rank_targets(
     length = min(list_length, n_items)
     n_better, n_tied = np.empty(items.size, np.int64), np.empty(items.size, np.int64)
     lists = np.full((n, length), -1, dtype=np.int32)
-    ties = _TieOrder(n_items, seed)
+    ties = TieOrder(n_items, seed)
     for start in range(0, n, batch_size):
         stop = min(start + batch_size, n)
         scores = _score(score_fn, seen[start:stop], n_items, user_index[start:stop])  # [batch, n_items]
@@ -104,7 +104,8 @@ def rank_targets(
         of_batch = slice(int(offsets[start]), int(offsets[stop]))
         rows = np.repeat(np.arange(stop - start), np.diff(offsets[start : stop + 1]))
         n_better[of_batch], n_tied[of_batch] = _competitors(scores, rows, items[of_batch])
-        lists[start:stop] = _top(scores, length, ties, user_index[start:stop])
+        best, values = select_best(scores, length, ties.of(user_index[start:stop]))
+        lists[start:stop] = best.masked_fill(values == -torch.inf, -1).cpu().numpy()
         if progress is not None:
             progress(stop, n)
 
@@ -186,16 +187,7 @@ def _score(
             f"score_fn must return scores [{len(histories)}, {n_items}]; got shape {tuple(scores.shape)}.\n"
             "  One row per history, one column per item of the catalogue."
         )
-    peak = scores.amax(dim=1)  # [batch]; NaN as soon as one score is NaN
-    if bool((torch.isnan(peak) | (peak == torch.inf)).any()):
-        bad = torch.isnan(scores) | (scores == torch.inf)
-        row = int(bad.any(dim=1).nonzero()[0])
-        raise DataError(
-            f"scores must be finite or -inf; got {int(torch.isnan(scores[row]).sum()):,} NaN and "
-            f"{int((scores[row] == torch.inf).sum()):,} +inf among the {n_items:,} scores of user_index "
-            f"{int(users[row])}.\n  {int(bad.any(dim=1).sum()):,} of {len(histories):,} users in its batch "
-            "are affected. The model diverged, or a history it cannot score (empty?) reached it."
-        )
+    check_scores(scores, users)
     return scores
 
 
@@ -225,7 +217,7 @@ def _competitors(
     return n_better, n_tied
 
 
-class _TieOrder:
+class TieOrder:
     """A pseudo-random order of the items for each user: a key per (user, item), no two equal.
 
     Key = a_u · x_i mod p with p prime, x_i random and distinct, a_u hashed from the user:
@@ -245,6 +237,10 @@ class _TieOrder:
         of_item = torch.from_numpy(self._items).to(items.device)[items]
         return torch.from_numpy(factor).to(items.device)[:, None] * of_item % _PRIME
 
+    def of(self, users: NDArray[np.int64]) -> TieKeys:
+        """Return the keys of these users' items, by the users' position."""
+        return lambda rows, items: self.keys(users[rows.cpu().numpy()], items)
+
 
 def _hash(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     """Mix 64-bit integers (the finaliser of SplitMix64)."""
@@ -252,29 +248,3 @@ def _hash(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
-
-
-def _top(scores: Tensor, length: int, ties: _TieOrder, users: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The ``length`` best items of each row, ``-1`` where only -inf is left: ``[batch, length]``."""
-    best, items = torch.topk(scores, length, dim=1)  # [batch, length]
-    last = best[:, -1:]
-    # Where the last place is tied with items outside the list, the key decides who is in.
-    crowded = (_count(scores >= last) > length) & (last[:, 0] > -torch.inf)
-    if bool(crowded.any()):
-        rows = crowded.nonzero()[:, 0]
-        every_item = torch.arange(scores.shape[1], device=scores.device)[None, :]
-        keys = ties.keys(users[rows.cpu().numpy()], every_item)  # [crowded, n_items]
-        keys = keys.masked_fill(scores[rows] != last[rows], 2**62)
-        _, chosen = torch.topk(keys, length, dim=1, largest=False)  # the tied, in order of their keys
-        n_above = (best[rows] > last[rows]).sum(dim=1, keepdim=True)  # [crowded, 1]
-        place = torch.arange(length, device=scores.device)[None, :]
-        from_tied = torch.gather(chosen, 1, (place - n_above).clamp(min=0))
-        items[rows] = torch.where(place < n_above, items[rows], from_tied)
-    listed = torch.gather(scores, 1, items)
-    # Order ties inside the list too: by key, then stably by score.
-    if bool((listed[:, 1:] == listed[:, :-1]).any()):
-        items = torch.gather(items, 1, torch.argsort(ties.keys(users, items), dim=1))
-        by_score = torch.argsort(torch.gather(scores, 1, items), dim=1, descending=True, stable=True)
-        items = torch.gather(items, 1, by_score)
-        listed = torch.gather(scores, 1, items)
-    return items.masked_fill(listed == -torch.inf, -1).to(torch.int32).cpu().numpy()

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
-from tailwise.evaluation import rank_targets
+from tailwise.evaluation import TieOrder
 from tailwise.jobs._stored_histories import UserHistories
-from tailwise.recommenders import Recommender
+from tailwise.recommenders import Recommender, top_items
 from tailwise.schema import ITEM, USER
 
 __all__ = ["ListMaker"]
@@ -60,28 +60,21 @@ class ListMaker:
             "score",
         )
 
+    @cached_property
+    def _ties(self) -> TieOrder:
+        return TieOrder(self.recommender.n_items, seed=0)  # as rank_targets orders them in a run
+
     def _batch(self, histories: list[NDArray[np.int64]], users: NDArray[np.int64]) -> pl.DataFrame:
-        """Rank one batch as the run's measurement does: ``row``, ``item``, ``rank``, ``score``."""
-        scores = torch.empty(0)
-
-        def remember(batch: list[NDArray[np.int64]]) -> torch.Tensor:
-            nonlocal scores
-            scores = self.recommender.scores(batch)
-            return scores
-
-        ranked = rank_targets(
-            remember,
+        """List one batch as the run's measurement does: ``row``, ``item``, ``rank``, ``score``."""
+        items, scores = top_items(
+            self.recommender,
             histories,
-            np.zeros(len(histories) + 1, np.int64),
-            np.empty(0, np.int64),
-            n_items=self.recommender.n_items,
+            self.k,
             exclude_seen=self.exclude_seen,
-            batch_size=len(histories),
-            list_length=self.k,
+            keys=self._ties.of(users),
             users=users,
         )
-        lists = ranked.lists.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), item="items")
-        rows = lists.explode("item", empty_as_null=False)
-        rows = rows.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("row"))
-        listed = scores.numpy()[rows["row"].to_numpy(), rows["item"].to_numpy()]  # [n_rows]
-        return rows.with_columns(score=pl.Series(listed, dtype=pl.Float32))
+        row, place = (items >= 0).nonzero(as_tuple=True)  # by row, then by place
+        columns = {"row": row, "item": items[row, place], "rank": place + 1, "score": scores[row, place]}
+        table = pl.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+        return table.cast({"rank": pl.Int32, "score": pl.Float32})

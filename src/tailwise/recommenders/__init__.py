@@ -23,7 +23,7 @@ from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommen
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
 from tailwise.recommenders._most_popular import MostPopular
 from tailwise.recommenders._negatives import Negatives, NegativeSampler
-from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
+from tailwise.recommenders._protocol import History, Recommender, SpanRecommender, TrainableRecommender
 from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
@@ -31,6 +31,7 @@ from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_decoding import TitleDecoder, TitleLists
 from tailwise.recommenders._title_encodings import encode_titles
 from tailwise.recommenders._title_trie import AllowedItems, TitleTrie
+from tailwise.recommenders._top_items import TieKeys, check_scores, select_best, top_items
 
 __all__ = [
     "AllowedItems",
@@ -48,13 +49,16 @@ __all__ = [
     "SASRecConfig",
     "SequenceBatch",
     "SequenceBatches",
+    "SpanRecommender",
     "TextModel",
+    "TieKeys",
     "TitleDecoder",
     "TitleLists",
     "TitleTrie",
     "TrainableRecommender",
     "build_item_token",
     "build_sasrec",
+    "check_scores",
     "choose_dtype",
     "describe_base_model",
     "encode_titles",
@@ -65,4 +69,6 @@ __all__ = [
     "resolve_language_model",
     "save_recommender",
     "scoring_tensors",
+    "select_best",
+    "top_items",
 ]

@@ -102,7 +102,7 @@ def build_item_token(
 
     Args:
         title_encodings: ``[n_items, d]`` from :func:`encode_titles`; every dimension is
-            centred and scaled over the items first.
+            centred and scaled over the items first. float16 is held as such: half the memory.
         backbone: Which language model, how deep, in which precision.
         config: Tokens and scores.
         seed: Of everything drawn at the start.
@@ -151,12 +151,30 @@ def build_sasrec(
     *,
     seed: int,
     device: torch.device | None = None,
+    title_encodings: Tensor | None = None,
 ) -> ItemTokenRecommender:
     """Build SASRec: the same recommender over a small random backbone and free item vectors.
+
+    With ``title_encodings`` ``[n_items, d]``, of whatever encoder, items have an adapter over them as in
+    :func:`build_item_token`; with ``config.id_residual`` off, nothing that is trained grows with the
+    catalogue.
 
     Reference: Kang and McAuley (arXiv:1808.09781), with the softmax over the whole
     catalogue as loss, and the blocks (rotary positions, RMS norms) of today's language models.
     """
+    encodings = None if title_encodings is None else standardise(title_encodings)
+    return _assemble_sasrec(n_items, encodings, sasrec, config, seed=seed, device=device)
+
+
+def _assemble_sasrec(
+    n_items: int,
+    encodings: Tensor | None,
+    sasrec: SASRecConfig,
+    config: ItemTokenConfig,
+    *,
+    seed: int,
+    device: torch.device | None,
+) -> ItemTokenRecommender:
     from transformers import LlamaConfig, LlamaModel
 
     architecture = LlamaConfig(
@@ -175,7 +193,7 @@ def build_sasrec(
         backbone = LlamaModel(architecture)
         backbone.embed_tokens.requires_grad_(False)
         recommender = ItemTokenRecommender(
-            backbone, n_items, sasrec.width, title_encodings=None, token_scale=1.0, config=config
+            backbone, n_items, sasrec.width, title_encodings=encodings, token_scale=1.0, config=config
         )
     recommender.recipe = {
         "kind": "sasrec",
@@ -183,6 +201,8 @@ def build_sasrec(
         "config": asdict(config),
         "n_items": n_items,
     }
+    if encodings is not None:
+        recommender.recipe["has_encodings"] = True
     return recommender.to(device or torch.device("cpu"))
 
 
@@ -231,12 +251,15 @@ def load_recommender(folder: Path | str, *, device: torch.device | None = None) 
             "Load it with the version of tailwise that wrote it."
         )
     config = ItemTokenConfig(**description["config"])
-    if description["kind"] == "sasrec":
-        recommender = build_sasrec(
-            description["n_items"], SASRecConfig(**description["sasrec"]), config, seed=0, device=device
-        )
-    else:
+    is_sasrec = description["kind"] == "sasrec"
+    encodings = None
+    if not is_sasrec or description.get("has_encodings"):
         encodings = _read_tensors(folder / "title_encodings.safetensors")["encodings"]
+    if is_sasrec:
+        n_items, sasrec = description["n_items"], SASRecConfig(**description["sasrec"])
+        recommender = _assemble_sasrec(n_items, encodings, sasrec, config, seed=0, device=device)
+    else:
+        assert encodings is not None  # just read
         backbone = BackboneConfig(**description["backbone"])
         recommender = _assemble(encodings, backbone, config, seed=0, device=device)
     load_trainable_state(recommender, _read_tensors(folder / "weights.safetensors"))

@@ -1,6 +1,6 @@
 """The item-token recommender: each item is one token of a causal transformer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,8 @@ from tailwise.recommenders._protocol import History
 from tailwise.recommenders._sequences import SequenceBatch, pad_right
 
 __all__ = ["ItemTokenConfig", "ItemTokenRecommender", "standardise"]
+
+_ENCODINGS_AT_ONCE = 65_536  # float16 encodings that are cast at once, where all items' vectors are made
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class ItemVectors(nn.Module):
         self.adapter: nn.Linear | None = None
         self.residual: nn.Embedding | None = None
         if title_encodings is not None:
-            self.register_buffer("encodings", title_encodings.float(), persistent=False)
+            is_half = title_encodings.dtype == torch.float16
+            encodings = title_encodings if is_half else title_encodings.float()
+            self.register_buffer("encodings", encodings, persistent=False)
             self.adapter = nn.Linear(title_encodings.shape[1], width, bias=False)
             nn.init.normal_(self.adapter.weight, std=title_encodings.shape[1] ** -0.5)
         if config.id_residual or title_encodings is None:
@@ -70,7 +74,14 @@ class ItemVectors(nn.Module):
         vectors: Tensor | None = None
         if self.adapter is not None:
             encodings = self.get_buffer("encodings")
-            vectors = self.adapter(encodings if items is None else encodings[items])
+            if items is not None:
+                vectors = self.adapter(encodings[items].float())
+            elif encodings.dtype == torch.float32:
+                vectors = self.adapter(encodings)
+            else:  # never all of them in float32
+                vectors = torch.cat(
+                    [self.adapter(e.float()) for e in torch.split(encodings, _ENCODINGS_AT_ONCE)]
+                )
         if self.residual is None:
             assert vectors is not None  # one of the two exists by construction
             return vectors
@@ -82,10 +93,12 @@ def standardise(encodings: Tensor) -> Tensor:
     """Centre every dimension and scale it to unit variance over the items.
 
     Hidden states of language models share a few huge dimensions, the same for every
-    title; left in, they drown what tells titles apart.
+    title; left in, they drown what tells titles apart. float16 stays float16, all else becomes float32.
     """
+    dtype = torch.float16 if encodings.dtype == torch.float16 else torch.float32
     encodings = encodings.float()
-    return (encodings - encodings.mean(0)) / encodings.std(0, unbiased=False).clamp_min(1e-6)
+    scaled = (encodings - encodings.mean(0)) / encodings.std(0, unbiased=False).clamp_min(1e-6)
+    return scaled.to(dtype)
 
 
 class ItemTokenRecommender(nn.Module):
@@ -107,7 +120,8 @@ class ItemTokenRecommender(nn.Module):
         backbone: See above. Trainable parameters in it are trained.
         n_items: Size of the catalogue.
         width: Width of the backbone's input.
-        title_encodings: ``[n_items, d]`` floating, standardised, or None for free vectors alone.
+        title_encodings: ``[n_items, d]`` floating, standardised, or None for free vectors alone. Held in
+            float32, or in float16 if they are: half the memory.
         token_scale: Root mean square of an entry of the backbone's token embeddings.
         config: See :class:`ItemTokenConfig`.
     """
@@ -212,16 +226,37 @@ class ItemTokenRecommender(nn.Module):
         An empty history is scored as if it held a single token of zeros: the model's
         answer to knowing nothing.
         """
+        vectors, queries = self._queries(histories)
+        scores = torch.empty(len(histories), self.n_items)
+        for rows, hidden in queries:
+            scores[rows] = (hidden @ vectors.T).cpu()
+        return scores
+
+    @torch.no_grad()
+    def scores_by_span(
+        self, histories: Sequence[History], items_at_once: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Score the catalogue span by span; see ``SpanRecommender.scores_by_span``."""
+        vectors, queries = self._queries(histories)
+        for first in range(0, self.n_items, items_at_once):
+            of_span = vectors[first : first + items_at_once]
+            scores = torch.empty(len(histories), len(of_span), device=self.device)
+            for rows, hidden in queries:
+                scores[rows] = hidden @ of_span.T
+            yield first, scores
+
+    def _queries(self, histories: Sequence[History]) -> tuple[Tensor, list[tuple[list[int], Tensor]]]:
+        """All items' vectors, and what they are multiplied with: rows and ``[len(rows) or 1, width]``."""
         was_training = self.training
         self.eval()
         try:
             vectors = self._kept_vectors()
             recent = [np.asarray(h, dtype=np.int64)[-self.config.max_length :] for h in histories]
-            scores = torch.empty(len(recent), self.n_items)
             # Equal lengths together: no padding at all, and each row independent of its batch.
             by_length: dict[int, list[int]] = {}
             for row, history in enumerate(recent):
                 by_length.setdefault(len(history), []).append(row)
+            queries = []
             for length, rows in by_length.items():
                 if length == 0:
                     blank = vectors.new_zeros(1, vectors.shape[1])
@@ -229,8 +264,8 @@ class ItemTokenRecommender(nn.Module):
                 else:
                     items = pad_right([recent[r] for r in rows], fill=0).to(self.device)
                     hidden = self._hidden(items, vectors)
-                scores[rows] = (hidden[:, -1] @ vectors.T).cpu()
-            return scores
+                queries.append((rows, hidden[:, -1]))
+            return vectors, queries
         finally:
             self.train(was_training)
 

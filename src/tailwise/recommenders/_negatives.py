@@ -9,6 +9,9 @@ from torch import Tensor
 
 __all__ = ["NegativeSampler", "Negatives"]
 
+# Apart from each other and from what ``SequenceBatches`` draws: to numpy [seed, epoch, 0] is [seed, epoch].
+_ORDER, _DRAW = 1_000_003, 1_000_033
+
 
 @dataclass(frozen=True)
 class Negatives:
@@ -34,7 +37,8 @@ class NegativeSampler:
     on average. A softmax whose sum over the catalogue is replaced by the sum over the drawn items of
     ``exp(score_j) / π_j`` then has the right expectation of that sum; with all items drawn it is the
     softmax itself. The draw is systematic along the order of popularity: as many popular and rare
-    items every time.
+    items every time. Items of equal count are in an order drawn once, by ``seed``: in that of the catalogue,
+    kinds that recur at even distances could be drawn together.
 
     References: importance sampling of the softmax's sum, Bengio and Senécal (2008); the correction
     of scores by log-probabilities of a popular-first proposal ("logQ"), Yi et al. (RecSys 2019);
@@ -68,13 +72,14 @@ class NegativeSampler:
         """``[n_items]`` float64, in (0, 1]; that each item is drawn."""
         is_certain = self.probabilities >= 1
         self._always = np.flatnonzero(is_certain)
-        by_popularity = np.argsort(-popularity, kind="stable")
+        among_equals = np.random.default_rng([seed, _ORDER]).random(popularity.size)
+        by_popularity = np.lexsort((among_equals, -popularity))
         self._sometimes = by_popularity[~is_certain[by_popularity]]
         self._ends = np.cumsum(self.probabilities[self._sometimes])
 
     def draw(self, epoch: int, batch: int) -> Negatives:
         """Draw the items of a batch: a function of seed, epoch and the batch's number alone."""
-        rng = np.random.default_rng([self.seed, epoch, batch])
+        rng = np.random.default_rng([self.seed, epoch, batch, _DRAW])
         drawn = self._always
         if self._sometimes.size:
             marks = np.arange(rng.random(), self._ends[-1], 1.0)

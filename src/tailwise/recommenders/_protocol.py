@@ -1,6 +1,6 @@
 """What a recommender can do, whatever it is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tailwise.recommenders._sequences import SequenceBatch
 
-__all__ = ["History", "Recommender", "TrainableRecommender"]
+__all__ = ["History", "Recommender", "SpanRecommender", "TrainableRecommender"]
 
 History = Sequence[int] | np.ndarray
 """Item indices of one user, oldest first."""
@@ -32,6 +32,27 @@ class Recommender(Protocol):
         Returns:
             ``[len(histories), n_items]`` float32 on the CPU; higher is better. Seen items
             are scored like any other: :func:`recommend` leaves them out.
+        """
+        ...
+
+
+@runtime_checkable
+class SpanRecommender(Recommender, Protocol):
+    """A recommender that need not hold the scores of a large catalogue all at once."""
+
+    def scores_by_span(
+        self, histories: Sequence[History], items_at_once: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Score neighbouring items of the catalogue, span after span, for every history.
+
+        Args:
+            histories: As for :meth:`scores`.
+            items_at_once: Items of a span, >= 1; the last may have fewer.
+
+        Yields:
+            Index of the span's first item, and ``[len(histories), items of the span]`` float32 on
+            the recommender's device, yours to write into; side by side they are what
+            :meth:`scores` returns.
         """
         ...
 

@@ -18,6 +18,7 @@ from tailwise.recommenders._export import (
     export_recommender,
     scoring_tensors,
 )
+from tailwise.recommenders._grounding import GROUNDINGS, GroundedTitles, TitleGrounding
 from tailwise.recommenders._item_knn import ItemKNN
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
@@ -34,9 +35,11 @@ from tailwise.recommenders._title_trie import AllowedItems, TitleTrie
 from tailwise.recommenders._top_items import TieKeys, check_scores, select_best, top_items
 
 __all__ = [
+    "GROUNDINGS",
     "AllowedItems",
     "BackboneConfig",
     "BaseModel",
+    "GroundedTitles",
     "History",
     "ItemKNN",
     "ItemTokenConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "TextModel",
     "TieKeys",
     "TitleDecoder",
+    "TitleGrounding",
     "TitleLists",
     "TitleTrie",
     "TrainableRecommender",

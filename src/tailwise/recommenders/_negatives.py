@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["NegativeSampler", "Negatives"]
 
-# Apart from each other and from what ``SequenceBatches`` draws: to numpy [seed, epoch, 0] is [seed, epoch].
+# Apart from each other and from ``SequenceBatches``: numpy takes [seed, epoch, 0] for [seed, epoch].
 _ORDER, _DRAW = 1_000_003, 1_000_033
 
 

@@ -120,6 +120,12 @@ class TextModel:
         """The text of every token."""
         return list(self._tokenizer.batch_decode([[token] for token in range(self.n_words)]))
 
+    @property
+    def end(self) -> int | None:
+        """The token that ends all text; None where the tokenizer has none."""
+        token: int | None = self._tokenizer.eos_token_id
+        return token
+
     def closing(self, mark: str) -> list[int]:
         """Return the tokens that end what ``mark`` closes, such as a line or a quotation.
 

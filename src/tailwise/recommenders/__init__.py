@@ -8,6 +8,7 @@ from tailwise.recommenders._build import (
     SASRecConfig,
     build_item_token,
     build_sasrec,
+    build_title,
     load_recommender,
     load_trainable_state,
     save_recommender,
@@ -28,7 +29,9 @@ from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
+from tailwise.recommenders._title import TitleConfig, TitleRecommender
 from tailwise.recommenders._title_encodings import encode_titles
+from tailwise.recommenders._title_prompts import TitleBatch, TitleBatches, TitlePrompts
 
 __all__ = [
     "BackboneConfig",
@@ -46,9 +49,15 @@ __all__ = [
     "SequenceBatch",
     "SequenceBatches",
     "TextModel",
+    "TitleBatch",
+    "TitleBatches",
+    "TitleConfig",
+    "TitlePrompts",
+    "TitleRecommender",
     "TrainableRecommender",
     "build_item_token",
     "build_sasrec",
+    "build_title",
     "choose_dtype",
     "describe_base_model",
     "encode_titles",

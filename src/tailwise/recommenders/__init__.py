@@ -24,7 +24,13 @@ from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommen
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
 from tailwise.recommenders._most_popular import MostPopular
 from tailwise.recommenders._negatives import Negatives, NegativeSampler
-from tailwise.recommenders._protocol import History, Recommender, TrainableRecommender
+from tailwise.recommenders._protocol import (
+    BatchSource,
+    History,
+    Recommender,
+    TrainableRecommender,
+    TrainingBatch,
+)
 from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
@@ -36,6 +42,7 @@ from tailwise.recommenders._title_prompts import TitleBatch, TitleBatches, Title
 __all__ = [
     "BackboneConfig",
     "BaseModel",
+    "BatchSource",
     "History",
     "ItemKNN",
     "ItemTokenConfig",
@@ -55,6 +62,7 @@ __all__ = [
     "TitlePrompts",
     "TitleRecommender",
     "TrainableRecommender",
+    "TrainingBatch",
     "build_item_token",
     "build_sasrec",
     "build_title",

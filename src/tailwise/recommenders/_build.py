@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailwise.errors import CheckpointError, ConfigError
 from tailwise.optim import held_like
@@ -23,6 +23,7 @@ from tailwise.recommenders._language_model import (
     resolve_language_model,
     token_scale,
 )
+from tailwise.recommenders._protocol import TrainableRecommender
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title import TitleConfig, TitleRecommender
 from tailwise.recommenders._title_prompts import write_prompts
@@ -346,7 +347,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_trainable_state(recommender: nn.Module, state: dict[str, Tensor]) -> None:
+def load_trainable_state(recommender: TrainableRecommender, state: dict[str, Tensor]) -> None:
     """Copy saved parameters into a recommender; refuse anything that does not fit.
 
     Raises:

@@ -61,7 +61,7 @@ class _FrozenHeadLosses(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, None, None]:
         (gradients,) = ctx.saved_tensors
         return (gradients * upstream[0][:, None]).to(ctx.dtype), None, None, None

@@ -13,21 +13,26 @@ from torch import Tensor, nn
 from tailwise.errors import ConfigError
 from tailwise.optim import whole
 from tailwise.recommenders._head_loss import frozen_head_losses
+from tailwise.recommenders._negatives import NegativeSampler
 from tailwise.recommenders._protocol import History
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_prompts import LAYOUTS, TitleBatch, TitleBatches, TitlePrompts
 from tailwise.recommenders._title_scores import TitleScores
 from tailwise.recommenders._title_trie import TitleTrie
 
-__all__ = ["REFUSED_OFFSETS", "TitleConfig", "TitleRecommender"]
+__all__ = ["REFUSED_NEGATIVES", "REFUSED_OFFSETS", "TitleConfig", "TitleRecommender"]
 
 _TEMPLATES = ("plain", "chat")
 _REDUCTIONS = ("sum", "mean")
 
 REFUSED_OFFSETS = (
-    "logit_adjustment must be 0 for the title recommender, whose softmaxes are over the words of a vocabulary: "
-    "there is no score of an item to add to; got {}. Re-weight targets (reweighting) or re-sample "
-    "histories (resampling) instead."
+    "logit_adjustment must be 0 for the title recommender, whose softmaxes are over the words of a "
+    "vocabulary: there is no score of an item to add to; got {}. Re-weight targets (reweighting) or "
+    "re-sample histories (resampling) instead."
+)
+REFUSED_NEGATIVES = (
+    "training.negatives must be left out for the title recommender, whose softmaxes are over the words of a "
+    "vocabulary, not over items; got {}."
 )
 
 
@@ -127,8 +132,15 @@ class TitleRecommender(nn.Module):
         positions_per_batch: int,
         seed: int,
         history_weights: np.ndarray | None = None,
+        negatives: NegativeSampler | None = None,
     ) -> TitleBatches:
-        """Deal out training histories; see :class:`TitleBatches`."""
+        """Deal out training histories; see :class:`TitleBatches`.
+
+        Raises:
+            ConfigError: negatives are given: the softmaxes are over words, and whole.
+        """
+        if negatives is not None:
+            raise ConfigError(REFUSED_NEGATIVES.format("a sampler"))
         return TitleBatches(
             histories,
             self.prompts,
@@ -213,5 +225,5 @@ class _Adapted(TextModel):
         self._given = language_model
 
     @property
-    def _model(self) -> Any:  # type: ignore[override]
+    def _model(self) -> Any:
         return self._given

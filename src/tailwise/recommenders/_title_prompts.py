@@ -145,7 +145,7 @@ class TitlePrompts:
 
     def prompt(self, history: History) -> list[int]:
         """Return the tokens that the next title follows."""
-        return self._text(self.recent(history)).tolist()
+        return [int(token) for token in self._text(self.recent(history))]
 
     def n_tokens(self, window: TitleWindow) -> int:
         """Count a row's tokens that are read: all but the last, which is only predicted."""
@@ -301,8 +301,8 @@ def _end_token(model: TextModel) -> int:
         return line_break[0]
     if model.end is None:
         raise ConfigError(
-            f"model must have a token for a line break or one that ends texts; {model.folder.name} has neither. "
-            "Take another language model."
+            f"model must have a token for a line break or one that ends texts; {model.folder.name} has "
+            "neither. Take another language model."
         )
     return model.end
 
@@ -317,6 +317,6 @@ def _check_titles(titles: Sequence[Sequence[int]], end_token: int) -> None:
     wrong = [item for item, title in enumerate(titles) if end_token in title]
     if wrong:
         raise DataError(
-            f"titles must not hold the token that ends them ({end_token}); got {len(wrong):,} that do (first: "
-            f"item {wrong[0]}).\n  Take such marks out of the titles."
+            f"titles must not hold the token that ends them ({end_token}); got {len(wrong):,} that do "
+            f"(first: item {wrong[0]}).\n  Take such marks out of the titles."
         )

@@ -37,7 +37,7 @@ class _Pass:
 
 
 class TitleScores:
-    """Scores a whole catalogue after one prompt at a time: the sum of log p over a title's tokens, end included.
+    """Scores a whole catalogue after one prompt at a time: log p of a title's tokens, its end included.
 
     The prompt is read once, then the nodes of the catalogue's token tree, each behind its own
     beginning. So the cost per prompt is that of reading the tree's nodes, some ten per item: right
@@ -71,7 +71,7 @@ class TitleScores:
         own[first.nodes] = known.log_probabilities[first.tokens].numpy()
         for one in self._passes:
             own[one.branches] = self._read(known.cache, len(prompt), one)
-            known.cache.crop(len(prompt))  # what was read behind the prompt goes
+            known.cache.crop(-one.tokens.size)  # what was read behind the prompt goes
         for begin, end in self._levels:  # from the root down
             own[begin:end] += own[trie.parents[begin:end]]
         return torch.from_numpy(own[self._leaves]).float()

@@ -317,9 +317,25 @@ def test_titles_read_in_many_passes_score_as_in_one(recommender, monkeypatch):
 
     whole = recommender.scores([[0, 5]])
     monkeypatch.setattr(_title_scores, "_NODES_PER_PASS", 9)
-    again = _title_scores.TitleScores(recommender._title_scores._model, recommender.trie)
+    again = _title_scores.TitleScores(recommender._exact._model, recommender.trie)
     assert len(again._passes) > 3
     assert_close(again([recommender.prompts.prompt([0, 5])]), whole, **ROUNDING)
+
+
+def test_a_beam_wide_enough_finds_every_item_but_the_users_own_with_its_exact_score(folder, recommender):
+    wide = build(folder, scoring="beam", beam_width=20)
+    histories = [[0, 5, 7], [], list(range(8))]
+    found, exact = wide.scores(histories), recommender.scores(histories)
+    for row, history in enumerate(histories):
+        exact[row, history] = -torch.inf
+    assert_close(found, exact, **ROUNDING)
+
+
+def test_a_narrow_beam_finds_fewer_and_scores_them_alike(folder, recommender):
+    found = build(folder, scoring="beam", beam_width=1).scores([[0, 5]])[0]
+    is_found = found > -torch.inf
+    assert 0 < is_found.sum() < 6
+    assert_close(found[is_found], recommender.scores([[0, 5]])[0][is_found], **ROUNDING)
 
 
 def test_scoring_leaves_training_mode_and_follows_the_parameters(folder):
@@ -392,6 +408,8 @@ def test_titles_that_do_not_belong_to_the_weights_are_refused(recommender, tmp_p
         ({"template": "poem"}, r"title\.template must be one of plain, chat; got 'poem'"),
         ({"instruction": " "}, r"title\.instruction must say something; got ' '"),
         ({"max_tokens": 15}, r"title\.max_tokens must be >= 16; got 15"),
+        ({"scoring": "guess"}, r"title\.scoring must be one of exact, beam; got 'guess'"),
+        ({"beam_width": 0}, r"title\.beam_width must be >= 1; got 0"),
         ({"max_title_tokens": 0}, r"title\.max_title_tokens must be >= 1; got 0"),
     ],
 )

@@ -17,13 +17,14 @@ from tailwise.recommenders._negatives import NegativeSampler
 from tailwise.recommenders._protocol import History
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_prompts import LAYOUTS, TitleBatch, TitleBatches, TitlePrompts
-from tailwise.recommenders._title_scores import TitleScores
+from tailwise.recommenders._title_scores import TitleBeam, TitleScores
 from tailwise.recommenders._title_trie import TitleTrie
 
 __all__ = ["REFUSED_NEGATIVES", "REFUSED_OFFSETS", "TitleConfig", "TitleRecommender"]
 
 _TEMPLATES = ("plain", "chat")
 _REDUCTIONS = ("sum", "mean")
+_SCORINGS = ("exact", "beam")
 
 REFUSED_OFFSETS = (
     "logit_adjustment must be 0 for the title recommender, whose softmaxes are over the words of a "
@@ -55,6 +56,10 @@ class TitleConfig:
         reduction: A target's loss is the ``sum`` of its title's tokens' losses, the negative
             log-likelihood that items are ranked by; or their ``mean``, in which long titles weigh
             no more than short ones.
+        scoring: ``exact``: every item gets its title's log-likelihood; for catalogues of some thousands of
+            items, and seconds per user. ``beam``: only items that a beam search finds do, the
+            user's own left out; the others get -inf and count as misses.
+        beam_width: Unfinished titles that the search keeps, >= 1; with ``beam``.
     """
 
     instruction: str = "Titles that one person chose, oldest first:"
@@ -63,12 +68,15 @@ class TitleConfig:
     max_title_tokens: int = 32
     layout: str = "packed"
     reduction: str = "sum"
+    scoring: str = "exact"
+    beam_width: int = 50
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("template", _TEMPLATES),
             ("layout", LAYOUTS),
             ("reduction", _REDUCTIONS),
+            ("scoring", _SCORINGS),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(
@@ -76,7 +84,7 @@ class TitleConfig:
                 )
         if not self.instruction.strip():
             raise ConfigError(f"title.instruction must say something; got {self.instruction!r}.")
-        for name, least in (("max_tokens", 16), ("max_title_tokens", 1)):
+        for name, least in (("max_tokens", 16), ("max_title_tokens", 1), ("beam_width", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"title.{name} must be >= {least}; got {getattr(self, name)}.")
 
@@ -182,11 +190,18 @@ class TitleRecommender(nn.Module):
 
     @torch.no_grad()
     def scores(self, histories: Sequence[History]) -> Tensor:
-        """Score every item for every history by its title's log-likelihood; see ``Recommender.scores``."""
+        """Score every item for every history by its title's log-likelihood; see ``Recommender.scores``.
+
+        With ``scoring="beam"``, items that the search did not find, and those of the history, get -inf.
+        """
         was_training = self.training
         self.eval()
         try:
-            return self._title_scores([self.prompts.prompt(history) for history in histories])
+            prompts = [self.prompts.prompt(history) for history in histories]
+            if self.config.scoring == "beam":
+                seen = [np.asarray(history, dtype=np.int64) for history in histories]
+                return self._beam(prompts, seen)
+            return self._exact(prompts)
         finally:
             self.train(was_training)
 
@@ -196,8 +211,12 @@ class TitleRecommender(nn.Module):
         return TitleTrie(self.prompts.titles, self.prompts.end_token)
 
     @cached_property
-    def _title_scores(self) -> TitleScores:
+    def _exact(self) -> TitleScores:
         return TitleScores(_Adapted(self._folder, self._causal), self.trie)
+
+    @cached_property
+    def _beam(self) -> TitleBeam:
+        return TitleBeam(_Adapted(self._folder, self._causal), self.trie, width=self.config.beam_width)
 
     def content(self) -> dict[str, str]:
         """Return digests of what the recipe names but does not hold: the titles' and prompts' tokens."""

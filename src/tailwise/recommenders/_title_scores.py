@@ -1,4 +1,4 @@
-"""Every title's exact log-likelihood after a prompt, what titles begin with alike read a single time."""
+"""Titles' log-likelihoods after a prompt: of the whole catalogue, or of those that a beam search finds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tailwise.recommenders._text_model import TextModel
 from tailwise.recommenders._title_trie import TitleTrie
+from tailwise.recommenders._token_forest import TokenForest
 
-__all__ = ["TitleScores"]
+__all__ = ["TitleBeam", "TitleScores"]
 
 Ints = NDArray[np.int64]
 _NODES_PER_PASS = 512  # read at once; their mask is square
@@ -97,6 +98,62 @@ class TitleScores:
             of_branch = few[rows, tokens[here].to(few.device)] - few.logsumexp(1)[rows]
             found[here] = of_branch.cpu().numpy()
         return found
+
+
+class TitleBeam:
+    """Scores the titles that a beam search over the catalogue's token tree finds; the others get -inf.
+
+    Token by token, the ``width`` best unfinished titles go on, and all that end are found. A found
+    title's score is its exact log-likelihood; what is missed is a title whose beginning fell out of
+    the beam. The cost per prompt is that of reading some ``width`` tokens for each token of a
+    title, whatever the catalogue.
+
+    Args:
+        model: What reads.
+        trie: Of the catalogue, ``end_token`` being one of the model's.
+        width: Unfinished titles that go on, >= 1.
+    """
+
+    def __init__(self, model: TextModel, trie: TitleTrie, *, width: int) -> None:
+        if width < 1:
+            raise ValueError(f"width must be >= 1; got {width}.")
+        self._model = model
+        self._trie = trie
+        self._width = width
+
+    def __call__(self, prompts: Sequence[Sequence[int]], excluded: Sequence[Ints]) -> Tensor:
+        """Return ``[len(prompts), n_items]`` float32 log-likelihoods on the CPU.
+
+        Args:
+            prompts: Tokens of each.
+            excluded: Items that are not to be found, for each prompt: they leave their places to others.
+        """
+        found = torch.full((len(prompts), self._trie.n_items), -torch.inf)
+        for row, (prompt, items) in enumerate(zip(prompts, excluded, strict=True)):
+            if len(np.unique(items)) < self._trie.n_items:
+                self._search(prompt, items, found[row])
+        return found
+
+    def _search(self, prompt: Sequence[int], excluded: Ints, found: Tensor) -> None:
+        trie, allowed = self._trie, self._trie.without([excluded])
+        forest = TokenForest(self._model)
+        positions, logits = forest.plant([prompt])
+        nodes, above = np.zeros(1, dtype=np.int64), np.zeros(1)  # of the beam: node, log p so far
+        while nodes.size:
+            out = allowed.children(np.zeros_like(nodes), nodes)
+            of_tokens = torch.log_softmax(logits, dim=1).numpy()[out.parents, out.tokens]
+            so_far = above[out.parents] + of_tokens
+            is_end = trie.is_leaf(out.nodes)
+            ended, items = allowed.items_below(np.zeros(is_end.sum(), dtype=np.int64), out.nodes[is_end])
+            found[torch.from_numpy(items)] = torch.from_numpy(so_far[is_end][ended]).float()
+            is_open = np.flatnonzero(~is_end)
+            best = is_open[np.argsort(-so_far[is_open], kind="stable")[: self._width]]
+            nodes, above = out.nodes[best], so_far[best]
+            if nodes.size:
+                begin = forest.n_tokens
+                after = [positions[parent] for parent in out.parents[best]]
+                logits = forest.grow([int(token) for token in out.tokens[best]], after)
+                positions = list(range(begin, forest.n_tokens))
 
 
 def _passes(trie: TitleTrie) -> list[_Pass]:

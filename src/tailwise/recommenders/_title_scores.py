@@ -103,15 +103,15 @@ class TitleScores:
 class TitleBeam:
     """Scores the titles that a beam search over the catalogue's token tree finds; the others get -inf.
 
-    Token by token, the ``width`` best unfinished titles go on, and all that end are found. A found
-    title's score is its exact log-likelihood; what is missed is a title whose beginning fell out of
-    the beam. The cost per prompt is that of reading some ``width`` tokens for each token of a
+    Token by token, the ``width`` best unfinished titles go on, and all that end are found, until no
+    title could join the ``width`` best ones found. A found title's score is its exact
+    log-likelihood; what is missed is a title whose beginning fell out of the beam. The cost per prompt is that of reading some ``width`` tokens for each token of a
     title, whatever the catalogue.
 
     Args:
         model: What reads.
         trie: Of the catalogue, ``end_token`` being one of the model's.
-        width: Unfinished titles that go on, >= 1.
+        width: Unfinished titles that go on, and found ones that they have to beat, >= 1.
     """
 
     def __init__(self, model: TextModel, trie: TitleTrie, *, width: int) -> None:
@@ -146,7 +146,9 @@ class TitleBeam:
             is_end = trie.is_leaf(out.nodes)
             ended, items = allowed.items_below(np.zeros(is_end.sum(), dtype=np.int64), out.nodes[is_end])
             found[torch.from_numpy(items)] = torch.from_numpy(so_far[is_end][ended]).float()
-            is_open = np.flatnonzero(~is_end)
+            # A title only loses by going on: one that is behind ``width`` found ones will not be among them.
+            kept = torch.topk(found, min(self._width, len(found))).values
+            is_open = np.flatnonzero(~is_end & (so_far > float(kept[-1])))
             best = is_open[np.argsort(-so_far[is_open], kind="stable")[: self._width]]
             nodes, above = out.nodes[best], so_far[best]
             if nodes.size:

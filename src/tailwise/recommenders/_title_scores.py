@@ -105,8 +105,9 @@ class TitleBeam:
 
     Token by token, the ``width`` best unfinished titles go on, and all that end are found, until no
     title could join the ``width`` best ones found. A found title's score is its exact
-    log-likelihood; what is missed is a title whose beginning fell out of the beam. The cost per prompt is that of reading some ``width`` tokens for each token of a
-    title, whatever the catalogue.
+    log-likelihood; what is missed is a title whose beginning fell out of the beam. The cost per
+    prompt is that of reading some ``width`` tokens for each token of a title, whatever the
+    catalogue.
 
     Args:
         model: What reads.

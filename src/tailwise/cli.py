@@ -36,6 +36,7 @@ def run(
     interactions: Path | None = None,
     items: Path | None = None,
     column: Annotated[list[str] | None, Parameter(negative=())] = None,
+    recommender: Literal["item-token", "title"] | None = None,
     model: str | None = None,
     optimizer: Annotated[list[str] | None, Parameter(negative=())] = None,
     reference: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -57,6 +58,8 @@ def run(
         interactions: The log: user_id, item_id, timestamp (CSV, TSV, Parquet, .inter).
         items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
         column: Our column name = yours, e.g. user_id=customer. items.item_id=sku concerns one file.
+        recommender: item-token: each item is one token of its own. title: prompts of titles, and the next
+            title as answer; see docs/title.md.
         model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
         optimizer: adamw, sam, asam, imbsam, focal-sam, group-sam, looksam, momentum-sam or eisam; with
             settings, eisam:rho=0.1,estimator=single-pass. Repeat to compare.
@@ -79,6 +82,8 @@ def run(
         model=model,
         device=device,
     )
+    if recommender is not None:
+        overrides["title"] = {} if recommender == "title" else None
     if optimizer:
         variants = [jobs.VariantConfig.parse(text) for text in optimizer]
         overrides["variants"] = [jobs.config_as_dict(variant) for variant in variants]

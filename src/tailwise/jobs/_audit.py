@@ -31,13 +31,13 @@ from tailwise.jobs._audit_subjects import Subject, given_subject, run_subjects
 from tailwise.jobs._audit_tables import neglected_table, write_tables
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
+from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._measure import cut_segments, describe_data
 from tailwise.jobs._model_sharpness import measure_model_sharpness
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run import run as run_job
 from tailwise.jobs._run_data import RunData, load_run_data, prepare_run_data
 from tailwise.jobs._run_folder import RunFolder
-from tailwise.jobs._train_variant import choose_device
 from tailwise.recommenders import resolve_language_model
 from tailwise.reports import AUDIT_SCHEMA_VERSION, write_audit, write_audit_page
 from tailwise.schema import BRAND, CATEGORY, ITEM_INDEX

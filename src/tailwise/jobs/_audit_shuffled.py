@@ -8,10 +8,11 @@ from tailwise.diagnosis import Attribution, PriorDiagnosis, attribute_gap
 from tailwise.evaluation import Rankings, accuracy
 from tailwise.jobs._audit_subjects import Subject
 from tailwise.jobs._config import RunConfig
+from tailwise.jobs._language_recommender import read_titles
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData
 from tailwise.jobs._run_folder import RunFolder
-from tailwise.jobs._train_variant import encode_catalogue, train_variant
+from tailwise.jobs._train_variant import train_variant
 from tailwise.segments import Segments
 
 __all__ = ["check_by_shuffling"]
@@ -55,14 +56,14 @@ def check_by_shuffling(
     variant = settings.baseline
     todo = [s for s in settings.seeds if not folder.result(variant.name, s).is_done()]
     if todo:
-        encodings = encode_catalogue(settings, data, narrator)[order]
+        titles = read_titles(settings, data, narrator).dealt(order)
     for training_seed in todo:
         train_variant(
             settings,
             variant,
             seed=training_seed,
             data=data,
-            encodings=encodings,
+            titles=titles,
             folder=folder.result(variant.name, training_seed),
             narrator=narrator,
         )

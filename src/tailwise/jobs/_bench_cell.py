@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from tailwise.evaluation import Rankings, evaluate_variant, target_values
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder, rank_columns
 from tailwise.jobs._config import RunConfig
+from tailwise.jobs._language_recommender import (
+    LanguageRecommender,
+    Titles,
+    build_recommender,
+    choose_device,
+    read_titles,
+)
 from tailwise.jobs._measure import cut_segments
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData, prepare_run_data, sample_users
@@ -22,19 +28,15 @@ from tailwise.jobs._run_folder import ResultFolder, write_json
 from tailwise.jobs._train_variant import (
     build_reference,
     build_sasrec_reference,
-    choose_device,
     cost_of,
-    encode_catalogue,
     fit_variant,
     rank,
     test_part,
 )
 from tailwise.jobs._variants import VariantConfig
 from tailwise.recommenders import (
-    ItemTokenRecommender,
     PopularityPenalised,
     Recommender,
-    build_item_token,
     load_recommender,
     save_recommender,
 )
@@ -84,7 +86,7 @@ class _Scene:
 
     data: RunData
     segments: Segments
-    encodings: Tensor
+    titles: Titles
 
 
 _scenes: dict[tuple[Path, str], _Scene] = {}  # the last one: a process stays at a setting for a while
@@ -101,7 +103,7 @@ def _read_scene(config: BenchConfig, out: Path, setting: str) -> _Scene:
     quiet = Narrator(quiet=True)
     run = _any_run(config, setting)
     data = prepare_run_data(run.data, BenchFolder(out).setting(setting).data, quiet.say)
-    return _Scene(data, cut_segments(data, run.segments), encode_catalogue(run, data, quiet))
+    return _Scene(data, cut_segments(data, run.segments), read_titles(run, data, quiet))
 
 
 def _any_run(config: BenchConfig, setting: str) -> RunConfig:
@@ -117,7 +119,7 @@ def prepare_setting(config: BenchConfig, out: Path, setting: str, narrator: Narr
     folder = BenchFolder(out).setting(setting)
     run = _any_run(config, setting)
     data = prepare_run_data(run.data, folder.data, narrator.say)
-    encode_catalogue(run, data, narrator)
+    read_titles(run, data, narrator)
     segments = cut_segments(data, run.segments)
     held_out = test_part(data, run)
     popular = rank(build_reference("most-popular", data), held_out, run)  # any ranking: for its targets
@@ -245,14 +247,12 @@ def _recommender(
         return PopularityPenalised(trained, counts, method.rerank(cell.knobs)), run, None
     if method.reference in ("most-popular", "item-knn"):
         return build_reference(method.reference, scene.data), run, None
-    recommender: ItemTokenRecommender
+    recommender: LanguageRecommender
     if method.reference == "sasrec":
         recommender = build_sasrec_reference(run, scene.data, seed=cell.seed)
         training, variant = run.sasrec.training, VariantConfig("sasrec")
     else:
-        recommender = build_item_token(
-            scene.encodings, run.model, run.recommender, seed=cell.seed, device=choose_device(run.device)
-        )
+        recommender = build_recommender(run, scene.titles, seed=cell.seed)
         training, variant = run.training, run.variants[0]
     with Narrator(quiet=True).task(cell.text) as progress:
         result = fit_variant(

@@ -8,9 +8,11 @@ import numpy as np
 
 from tailwise.errors import ConfigError
 from tailwise.jobs._variants import VariantConfig
-from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig
+from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig, TitleConfig
+from tailwise.recommenders._title import REFUSED_NEGATIVES, REFUSED_OFFSETS
 from tailwise.segments import RULES
 from tailwise.training import TrainingConfig
+from tailwise.training._config import WRITTEN_WHEN_SET
 
 __all__ = [
     "DataConfig",
@@ -198,6 +200,7 @@ class RunConfig:
         sasrec: Settings of the reference ``sasrec``.
         seeds: One training per variant and seed.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        title: Titles as text in place of items as tokens, and how; None trains the item-token recommender.
     """
 
     data: DataConfig
@@ -214,6 +217,7 @@ class RunConfig:
     sasrec: SASRecReferenceConfig = SASRecReferenceConfig()
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
+    title: TitleConfig | None = field(default=None, metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
         for reference in self.references:
@@ -224,7 +228,9 @@ class RunConfig:
             raise ConfigError("variants must hold at least one entry; got none. Pass --optimizer adamw.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds must be distinct numbers >= 0, at least one; got {list(self.seeds)}.")
-        trained = {"training": self.training}
+        if self.title is not None:
+            self._check_titles(self.title)
+        trained = {} if self.title is not None else {"training": self.training}
         if "sasrec" in self.references:
             trained["sasrec.training"] = self.sasrec.training
         for section, training in trained.items():
@@ -236,6 +242,25 @@ class RunConfig:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"variant names must be unique; got {name!r} twice. Add name=... to one.")
+
+    def _check_titles(self, title: TitleConfig) -> None:
+        """Refuse what a recommender that says titles cannot do."""
+        for variant in self.variants:
+            if variant.logit_adjustment:
+                offsets = f"{variant.logit_adjustment} in variant {variant.name!r}"
+                raise ConfigError(REFUSED_OFFSETS.format(offsets))
+        if self.training.negatives is not None:
+            raise ConfigError(REFUSED_NEGATIVES.format(self.training.negatives))
+        if self.training.positions_per_batch < title.max_tokens:
+            raise ConfigError(
+                f"training.positions_per_batch must be at least title.max_tokens ({title.max_tokens}); got "
+                f"{self.training.positions_per_batch}."
+            )
+        if title.scoring == "beam" and self.data.repeats == "keep":
+            raise ConfigError(
+                "title.scoring must be exact where data.repeats is 'keep', for a beam search leaves out what "
+                "the user has had; got 'beam'."
+            )
 
     @property
     def baseline(self) -> VariantConfig:

@@ -17,7 +17,7 @@ __all__ = ["PRESETS", "config_as_dict", "config_from_dict", "load_config", "merg
 
 T = TypeVar("T")
 _PRESET_FOLDER = resources.files("tailwise.jobs") / "presets"
-PRESETS = tuple(sorted(p.name.removesuffix(".toml") for p in _PRESET_FOLDER.iterdir()))
+PRESETS = tuple(sorted(p.name.removesuffix(".toml") for p in _PRESET_FOLDER.iterdir() if p.is_file()))
 
 
 def load_config(
@@ -37,9 +37,12 @@ def load_config(
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
-    lowest = tomllib.loads((_PRESET_FOLDER / f"{preset}.toml").read_text()) if preset else {}
     content = {} if file is None else read_toml(file)
     highest = [overrides, *(_parse_setting(setting) for setting in settings)]
+    # What suits items as tokens does not suit titles as text; each has presets of its own.
+    says_titles = merged(content, *highest).get("title") not in (None, "none")
+    folder = _PRESET_FOLDER / "title" if says_titles else _PRESET_FOLDER
+    lowest = tomllib.loads((folder / f"{preset}.toml").read_text()) if preset else {}
     try:
         return config_from_dict(RunConfig, merged(lowest, content, *highest))
     except ConfigError as error:

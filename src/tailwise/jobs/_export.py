@@ -11,10 +11,10 @@ from tailwise import assets
 from tailwise.errors import ConfigError, DataError
 from tailwise.jobs._config import DataConfig, RunConfig
 from tailwise.jobs._export_folder import ExportFolder
+from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
-from tailwise.jobs._train_variant import choose_device
 from tailwise.recommenders import (
     ItemTokenRecommender,
     describe_base_model,
@@ -65,6 +65,11 @@ def export(
     narrator = Narrator(quiet=quiet)
     folder = RunFolder(run)
     config = folder.read_config()
+    if config.title is not None:
+        raise ConfigError(
+            f"export must be of a run whose items are tokens; got {str(run)!r}, whose model says titles. "
+            "Its adapters are in model/weights.safetensors of each training; load_recommender() reads them."
+        )
     result, seed = _trained(folder, config, variant, seed)
     data = load_run_data(folder.data)
     metrics = _measured(folder, variant, seed)
@@ -82,6 +87,7 @@ def export(
     }
     with narrator.task(name), ExportFolder(out, identity).replaced(notes) as partial:
         recommender = load_recommender(result.model, device=choose_device(device or config.device))
+        assert isinstance(recommender, ItemTokenRecommender)  # refused above where it says titles
         if recommender.n_items != data.n_items:
             raise DataError(
                 f"recommender must score the run's {data.n_items:,} items; got {recommender.n_items:,}.\n"

@@ -135,7 +135,7 @@ def _settings(variant: VariantConfig | None, config: RunConfig, record: dict[str
         settings |= {
             "variant": variant.as_dict(),
             "model": config_as_dict(config.model),
-            "recommender": config_as_dict(config.recommender),
+            "recommender": config_as_dict(config.title or config.recommender),
         }
     if "training" in record:
         settings["training"] = record["training"]

@@ -10,12 +10,15 @@ from tailwise.errors import DataError
 from tailwise.jobs._audit_subjects import Subject
 from tailwise.jobs._run_data import RunData
 from tailwise.jobs._run_folder import RunFolder
-from tailwise.recommenders import load_recommender
+from tailwise.recommenders import TitleRecommender, load_recommender
 from tailwise.segments import Segments
 
 __all__ = ["measure_model_sharpness"]
 
 _N_SPLITS = 2  # three, the function's default, take two minutes a model of four layers on one core
+_OF_TITLES = (
+    "sharpness per group is measured for models whose items are tokens; this run's recommender says titles"
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -52,6 +55,8 @@ def measure_model_sharpness(
         for subject in subjects:
             for training_seed in subject.seeds:
                 recommender = load_recommender(run.result(subject.name, training_seed).model, device=device)
+                if isinstance(recommender, TitleRecommender):
+                    return {"models": [], "comparisons": [], "missing_because": _OF_TITLES}
                 stage = f"{subject.name}, seed {training_seed}"
                 measured[subject.name].append(
                     recommender_sharpness(

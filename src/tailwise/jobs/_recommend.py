@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 import tailwise
 from tailwise.errors import ConfigError, DataError
+from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._list_maker import ListMaker
 from tailwise.jobs._list_parts import ListParts, read_lists_metadata
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
 from tailwise.jobs._stored_histories import HISTORIES, StoredData
-from tailwise.jobs._train_variant import choose_device
 from tailwise.recommenders import ItemKNN, MostPopular, Recommender, load_recommender
 from tailwise.training import Processes, joined_processes
 

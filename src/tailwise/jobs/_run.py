@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from tailwise.jobs._config import RunConfig, SegmentConfig
+from tailwise.jobs._language_recommender import choose_device, read_titles
 from tailwise.jobs._measure import measure_run
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_data import RunData, load_run_data, prepare_run_data
 from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._train_variant import (
     check_moved_parameters,
-    choose_device,
-    encode_catalogue,
     measure_reference,
     train_sasrec,
     train_variant,
@@ -89,15 +88,15 @@ def _train_all(
     """Train what is not finished, seed by seed, so that a part of a run already holds pairs."""
     todo, todo_sasrec = processes.first_does(lambda: _unfinished(config, folder))
     if todo:
-        encodings = processes.first_of_machine_does(lambda: encode_catalogue(config, data, narrator))
-        check_moved_parameters(config, [v for _, v in todo], data=data, encodings=encodings)
+        titles = processes.first_of_machine_does(lambda: read_titles(config, data, narrator))
+        check_moved_parameters(config, [v for _, v in todo], data=data, titles=titles)
     for seed, variant in todo:
         train_variant(
             config,
             variant,
             seed=seed,
             data=data,
-            encodings=encodings,
+            titles=titles,
             folder=folder.result(variant.name, seed),
             narrator=narrator,
             processes=processes,

@@ -16,6 +16,12 @@ from tailwise.evaluation import Rankings, join_rankings, mean_ndcg, rank_targets
 from tailwise.interactions import HeldOut
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
+from tailwise.jobs._language_recommender import (
+    LanguageRecommender,
+    Titles,
+    build_recommender,
+    choose_device,
+)
 from tailwise.jobs._progress import Narrator, TaskProgress
 from tailwise.jobs._run_data import RunData, sample_users, take_users
 from tailwise.jobs._run_folder import ResultFolder
@@ -27,10 +33,7 @@ from tailwise.recommenders import (
     MostPopular,
     NegativeSampler,
     Recommender,
-    build_item_token,
     build_sasrec,
-    encode_titles,
-    resolve_language_model,
     save_recommender,
 )
 from tailwise.training import (
@@ -47,9 +50,7 @@ __all__ = [
     "build_reference",
     "build_sasrec_reference",
     "check_moved_parameters",
-    "choose_device",
     "cost_of",
-    "encode_catalogue",
     "fit_variant",
     "measure_reference",
     "rank",
@@ -62,28 +63,8 @@ VALIDATION_K = 10
 _NEGATIVES_POWER = 0.5
 
 
-def choose_device(requested: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``."""
-    if requested == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if requested == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device must be one that is there; got 'cuda', and torch sees no CUDA device.")
-    return torch.device(requested)
-
-
-def encode_catalogue(config: RunConfig, data: RunData, narrator: Narrator) -> Tensor:
-    """Encode every title by the run's language model: ``[n_items, d]``; kept in the user's cache."""
-    with narrator.task(f"titles, by {config.model.model}") as progress:
-        return encode_titles(
-            data.catalogue.titles(),
-            resolve_language_model(config.model.model),
-            device=choose_device(config.device),
-            progress=progress.encoding,
-        )
-
-
 def check_moved_parameters(
-    config: RunConfig, variants: Sequence[VariantConfig], *, data: RunData, encodings: Tensor
+    config: RunConfig, variants: Sequence[VariantConfig], *, data: RunData, titles: Titles
 ) -> None:
     """Refuse a pattern of parameter names that matches none, before hours of training rather than after.
 
@@ -93,9 +74,7 @@ def check_moved_parameters(
     by_name = {variant for variant in variants if variant.moves_by_name}
     if not by_name:
         return
-    recommender = build_item_token(
-        encodings, config.model, config.recommender, seed=0, device=choose_device(config.device)
-    )
+    recommender = build_recommender(config, titles, seed=0)
     for variant in by_name:
         groups = recommender.parameter_groups(config.training.learning_rate)
         make_optimizer(variant, groups, torch.from_numpy(data.counts), seed=0)
@@ -107,15 +86,13 @@ def train_variant(
     *,
     seed: int,
     data: RunData,
-    encodings: Tensor,
+    titles: Titles,
     folder: ResultFolder,
     narrator: Narrator,
     processes: Processes | None = None,
 ) -> None:
-    """Train the item-token recommender one way, measure it, and write everything into ``folder``."""
-    recommender = build_item_token(
-        encodings, config.model, config.recommender, seed=seed, device=choose_device(config.device)
-    )
+    """Train the run's recommender one way, measure it, and write everything into ``folder``."""
+    recommender = build_recommender(config, titles, seed=seed)
     _train(
         recommender,
         config,
@@ -174,7 +151,7 @@ def build_reference(name: str, data: RunData) -> Recommender:
 
 
 def _train(
-    recommender: ItemTokenRecommender,
+    recommender: LanguageRecommender,
     config: RunConfig,
     training: TrainingConfig,
     variant: VariantConfig,
@@ -220,7 +197,7 @@ def _train(
 
 
 def fit_variant(
-    recommender: ItemTokenRecommender,
+    recommender: LanguageRecommender,
     config: RunConfig,
     training: TrainingConfig,
     variant: VariantConfig,
@@ -358,7 +335,7 @@ def rank(
 
 
 def _identity(
-    recommender: ItemTokenRecommender,
+    recommender: LanguageRecommender,
     config: RunConfig,
     training: TrainingConfig,
     variant: VariantConfig,
@@ -370,10 +347,7 @@ def _identity(
     content: dict[str, Any] = {
         "recommender": recommender.recipe,
         # Title encodings stand for the language model's content, which may change under its name.
-        "buffers": {
-            name: hashlib.sha256(buffer.cpu().numpy().tobytes()).hexdigest()
-            for name, buffer in recommender.item_vectors.named_buffers()
-        },
+        "buffers": recommender.content(),
         "training": config_as_dict(replace(training, checkpoint_seconds=0)),
         "variant": variant.as_dict(),
         "validation": [config.evaluation.validation_users, config.evaluation.seed],

@@ -8,6 +8,7 @@ from tailwise.recommenders._build import (
     SASRecConfig,
     build_item_token,
     build_sasrec,
+    build_title,
     load_recommender,
     load_trainable_state,
     save_recommender,
@@ -24,13 +25,22 @@ from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommen
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
 from tailwise.recommenders._most_popular import MostPopular
 from tailwise.recommenders._negatives import Negatives, NegativeSampler
-from tailwise.recommenders._protocol import History, Recommender, SpanRecommender, TrainableRecommender
+from tailwise.recommenders._protocol import (
+    BatchSource,
+    History,
+    Recommender,
+    SpanRecommender,
+    TrainableRecommender,
+    TrainingBatch,
+)
 from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
+from tailwise.recommenders._title import TitleConfig, TitleRecommender
 from tailwise.recommenders._title_decoding import TitleDecoder, TitleLists
 from tailwise.recommenders._title_encodings import encode_titles
+from tailwise.recommenders._title_prompts import TitleBatch, TitleBatches, TitlePrompts
 from tailwise.recommenders._title_trie import AllowedItems, TitleTrie
 from tailwise.recommenders._top_items import TieKeys, check_scores, select_best, top_items
 
@@ -39,6 +49,7 @@ __all__ = [
     "AllowedItems",
     "BackboneConfig",
     "BaseModel",
+    "BatchSource",
     "GroundedTitles",
     "History",
     "ItemKNN",
@@ -55,13 +66,20 @@ __all__ = [
     "SpanRecommender",
     "TextModel",
     "TieKeys",
+    "TitleBatch",
+    "TitleBatches",
+    "TitleConfig",
     "TitleDecoder",
     "TitleGrounding",
     "TitleLists",
+    "TitlePrompts",
+    "TitleRecommender",
     "TitleTrie",
     "TrainableRecommender",
+    "TrainingBatch",
     "build_item_token",
     "build_sasrec",
+    "build_title",
     "check_scores",
     "choose_dtype",
     "describe_base_model",

@@ -1,6 +1,7 @@
-"""Put item-token recommenders together, save them, and load them back."""
+"""Put trainable recommenders together, save them, and load them back."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,24 @@ from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommen
 from tailwise.recommenders._language_model import (
     add_adapters,
     choose_dtype,
+    fingerprint,
     hidden_width,
+    load_causal_model,
     load_language_model,
     resolve_language_model,
     token_scale,
 )
+from tailwise.recommenders._protocol import TrainableRecommender
+from tailwise.recommenders._text_model import TextModel
+from tailwise.recommenders._title import TitleConfig, TitleRecommender
+from tailwise.recommenders._title_prompts import write_prompts
 
 __all__ = [
     "BackboneConfig",
     "SASRecConfig",
     "build_item_token",
     "build_sasrec",
+    "build_title",
     "load_recommender",
     "load_trainable_state",
     "save_recommender",
@@ -206,14 +214,67 @@ def _assemble_sasrec(
     return recommender.to(device or torch.device("cpu"))
 
 
+def build_title(
+    titles: Sequence[str],
+    backbone: BackboneConfig,
+    config: TitleConfig,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+) -> TitleRecommender:
+    """Build the title LRS: a frozen language model with adapters that says the next title.
+
+    Args:
+        titles: One per item.
+        backbone: Which language model, how deep, in which precision. A model that is cut has to learn
+            to speak again: its head was made for the states of the last layer.
+        config: Prompts, losses, scores.
+        seed: Of the adapters.
+        device: Where it will live; the CPU by default.
+
+    Raises:
+        ConfigError: the model's head does more than multiply, or a setting does not suit the model.
+        DataError: a title has no token.
+    """
+    device = device or torch.device("cpu")
+    folder = resolve_language_model(backbone.model)
+    prompts = write_prompts(
+        TextModel(folder),
+        titles,
+        instruction=config.instruction,
+        template=config.template,
+        max_title_tokens=config.max_title_tokens,
+        max_tokens=config.max_tokens,
+    )
+    language_model = load_causal_model(
+        folder, depth=backbone.depth, dtype=choose_dtype(backbone.dtype, device)
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        recommender = TitleRecommender(
+            add_adapters(language_model, rank=backbone.lora_rank), prompts, folder, config
+        )
+    recommender.titles = tuple(titles)
+    recommender.recipe = {
+        "kind": "title",
+        "backbone": asdict(backbone),
+        "config": asdict(config),
+        "n_items": len(titles),
+        "language_model": fingerprint(folder),
+    }
+    return recommender.to(device)
+
+
 def save_recommender(
-    recommender: ItemTokenRecommender, folder: Path, state: dict[str, Tensor] | None = None
+    recommender: ItemTokenRecommender | TitleRecommender,
+    folder: Path,
+    state: dict[str, Tensor] | None = None,
 ) -> None:
     """Save what training changed, and how to rebuild the rest, into ``folder``.
 
     Writes ``recommender.json``, ``weights.safetensors`` (trainable parameters) and, where
-    titles are used, ``title_encodings.safetensors``. The language model itself is not
-    copied; its name is kept.
+    titles are used, ``title_encodings.safetensors``, or ``titles.json`` where the titles themselves
+    are. The language model itself is not copied; its name is kept.
 
     Args:
         recommender: What is saved.
@@ -227,19 +288,23 @@ def save_recommender(
         {name: p.cpu().contiguous() for name, p in state.items()},
         folder / "weights.safetensors",
     )
-    if recommender.item_vectors.adapter is not None:
+    if isinstance(recommender, TitleRecommender):
+        (folder / "titles.json").write_text(json.dumps(recommender.titles, ensure_ascii=False, indent=0))
+    elif recommender.item_vectors.adapter is not None:
         encodings = recommender.item_vectors.get_buffer("encodings")
         save_file({"encodings": encodings.cpu().contiguous()}, folder / "title_encodings.safetensors")
     description = {"format": _FORMAT, **recommender.recipe}
     (folder / "recommender.json").write_text(json.dumps(description, indent=1))
 
 
-def load_recommender(folder: Path | str, *, device: torch.device | None = None) -> ItemTokenRecommender:
+def load_recommender(
+    folder: Path | str, *, device: torch.device | None = None
+) -> ItemTokenRecommender | TitleRecommender:
     """Load what :func:`save_recommender` wrote.
 
     Raises:
         CheckpointError: the folder holds no recommender, one of another format version, or
-            weights that do not fit.
+            weights that do not fit, or its titles were trained with another language model.
     """
     folder = Path(folder)
     if not (folder / "recommender.json").is_file():
@@ -250,6 +315,17 @@ def load_recommender(folder: Path | str, *, device: torch.device | None = None) 
             f"recommender format must be {_FORMAT}; got {description['format']} in {str(folder)!r}. "
             "Load it with the version of tailwise that wrote it."
         )
+    recommender = _rebuilt(description, folder, device)
+    load_trainable_state(recommender, _read_tensors(folder / "weights.safetensors"))
+    return recommender.eval()
+
+
+def _rebuilt(
+    description: dict[str, Any], folder: Path, device: torch.device | None
+) -> ItemTokenRecommender | TitleRecommender:
+    """The recommender of a description, with parameters as at the start of training."""
+    if description["kind"] == "title":
+        return _rebuilt_title(description, folder, device)
     config = ItemTokenConfig(**description["config"])
     is_sasrec = description["kind"] == "sasrec"
     encodings = None
@@ -257,13 +333,31 @@ def load_recommender(folder: Path | str, *, device: torch.device | None = None) 
         encodings = _read_tensors(folder / "title_encodings.safetensors")["encodings"]
     if is_sasrec:
         n_items, sasrec = description["n_items"], SASRecConfig(**description["sasrec"])
-        recommender = _assemble_sasrec(n_items, encodings, sasrec, config, seed=0, device=device)
-    else:
-        assert encodings is not None  # just read
-        backbone = BackboneConfig(**description["backbone"])
-        recommender = _assemble(encodings, backbone, config, seed=0, device=device)
-    load_trainable_state(recommender, _read_tensors(folder / "weights.safetensors"))
-    return recommender.eval()
+        return _assemble_sasrec(n_items, encodings, sasrec, config, seed=0, device=device)
+    assert encodings is not None  # just read
+    return _assemble(encodings, BackboneConfig(**description["backbone"]), config, seed=0, device=device)
+
+
+def _rebuilt_title(
+    description: dict[str, Any], folder: Path, device: torch.device | None
+) -> TitleRecommender:
+    try:
+        titles = json.loads((folder / "titles.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"saved recommender must hold a readable titles.json; got {type(error).__name__}: {error} "
+            f"in {str(folder)!r}. Save it again, or copy the whole folder."
+        ) from error
+    backbone, config = BackboneConfig(**description["backbone"]), TitleConfig(**description["config"])
+    recommender = build_title(titles, backbone, config, seed=0, device=device)
+    if recommender.recipe != {name: value for name, value in description.items() if name != "format"}:
+        raise CheckpointError(
+            f"saved recommender must meet the language model and titles it was trained with; got "
+            f"{len(titles):,} titles and model {recommender.recipe['language_model']} for "
+            f"{description['n_items']:,} and {description['language_model']} in {str(folder)!r}. "
+            f"Bring back the model that {backbone.model!r} was, and the whole folder."
+        )
+    return recommender
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
@@ -276,7 +370,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_trainable_state(recommender: ItemTokenRecommender, state: dict[str, Tensor]) -> None:
+def load_trainable_state(recommender: TrainableRecommender, state: dict[str, Tensor]) -> None:
     """Copy saved parameters into a recommender; refuse anything that does not fit.
 
     Raises:

@@ -1,5 +1,6 @@
 """The item-token recommender: each item is one token of a causal transformer."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailwise.optim import whole
-from tailwise.recommenders._negatives import Negatives
+from tailwise.recommenders._negatives import Negatives, NegativeSampler
 from tailwise.recommenders._protocol import History
-from tailwise.recommenders._sequences import SequenceBatch, pad_right
+from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches, pad_right
 
 __all__ = ["ItemTokenConfig", "ItemTokenRecommender", "standardise"]
 
@@ -219,6 +220,25 @@ class ItemTokenRecommender(nn.Module):
         losses: Tensor = torch.logsumexp(torch.cat([positive[:, None], logits], 1), 1) - positive
         return losses
 
+    def batches(
+        self,
+        histories: Sequence[np.ndarray],
+        *,
+        positions_per_batch: int,
+        seed: int,
+        history_weights: np.ndarray | None = None,
+        negatives: NegativeSampler | None = None,
+    ) -> SequenceBatches:
+        """Deal out training histories; see :class:`SequenceBatches`."""
+        return SequenceBatches(
+            histories,
+            max_length=self.config.max_length,
+            positions_per_batch=positions_per_batch,
+            seed=seed,
+            history_weights=history_weights,
+            negatives=negatives,
+        )
+
     @torch.no_grad()
     def scores(self, histories: Sequence[History]) -> Tensor:
         """Score every item for every history; see ``Recommender.scores``.
@@ -285,6 +305,13 @@ class ItemTokenRecommender(nn.Module):
         if mode:
             self._vectors = None
         return super().train(mode)
+
+    def content(self) -> dict[str, str]:
+        """Return digests of the title encodings: they stand for the language model's content too."""
+        return {
+            name: hashlib.sha256(buffer.cpu().numpy().tobytes()).hexdigest()
+            for name, buffer in self.item_vectors.named_buffers()
+        }
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return every trainable parameter by name, whole: what a checkpoint keeps.

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,11 +22,14 @@ from tailwise.errors import AssetError, ConfigError
 __all__ = [
     "add_adapters",
     "choose_dtype",
+    "config_of_depth",
     "fingerprint",
     "hidden_width",
+    "load_causal_model",
     "load_language_model",
     "resolve_language_model",
     "token_scale",
+    "use_float32_head",
 ]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -158,7 +162,51 @@ def load_language_model(folder: Path, *, depth: int | None, dtype: torch.dtype) 
     Raises:
         ConfigError: ``depth`` is not between 1 and the model's number of layers.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
+
+    config = config_of_depth(folder, depth)
+    with quiet_transformers():
+        model: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
+    return model.requires_grad_(False)
+
+
+def load_causal_model(folder: Path, *, depth: int | None, dtype: torch.dtype) -> nn.Module:
+    """Load a causal language model with its output head, frozen, the head in float32.
+
+    Args and errors as for :func:`load_language_model`.
+
+    Raises:
+        ConfigError: the head does more than multiply the last states with one matrix (soft caps,
+            scales), so that losses computed from states and matrix would not be the model's.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = config_of_depth(folder, depth)
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+    use_float32_head(model)
+    model.requires_grad_(False)
+    tokens = torch.tensor([[0, 1]])
+    with torch.no_grad():
+        states = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
+        expected = model.get_output_embeddings()(states)
+        logits = model(input_ids=tokens, use_cache=False).logits
+    if not torch.allclose(logits.float(), expected, rtol=1e-4, atol=1e-4):
+        raise ConfigError(
+            f"model must compute logits as its last states times its head's matrix; got {folder.name} "
+            f"({config.model_type}), whose logits differ by up to "
+            f"{float((logits - expected).abs().max()):.2g}. Take another language model."
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def config_of_depth(folder: Path, depth: int | None) -> Any:
+    """Read a model's configuration, with its first ``depth`` layers alone; None keeps all.
+
+    Raises:
+        ConfigError: ``depth`` is not between 1 and the model's number of layers.
+    """
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
     n_layers = int(config.num_hidden_layers)
@@ -168,9 +216,15 @@ def load_language_model(folder: Path, *, depth: int | None, dtype: torch.dtype) 
         config.num_hidden_layers = depth
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:depth]
-    with quiet_transformers():
-        model: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
-    return model.requires_grad_(False)
+    return config
+
+
+def use_float32_head(model: Any) -> None:
+    """Give the head weights of its own in float32; the embeddings, often shared with it, stay."""
+    head = model.get_output_embeddings()
+    for name, parameter in list(head.named_parameters(recurse=False)):
+        setattr(head, name, nn.Parameter(parameter.detach().float()))
+    head.register_forward_pre_hook(lambda _, states: (states[0].float(),))
 
 
 def hidden_width(backbone: nn.Module) -> int:

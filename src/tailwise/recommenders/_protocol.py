@@ -1,14 +1,21 @@
 """What a recommender can do, whatever it is made of."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from tailwise.recommenders._sequences import SequenceBatch
-
-__all__ = ["History", "Recommender", "SpanRecommender", "TrainableRecommender"]
+__all__ = [
+    "BatchSource",
+    "History",
+    "Recommender",
+    "SpanRecommender",
+    "TrainableRecommender",
+    "TrainingBatch",
+]
 
 History = Sequence[int] | np.ndarray
 """Item indices of one user, oldest first."""
@@ -36,6 +43,40 @@ class Recommender(Protocol):
         ...
 
 
+class TrainingBatch(Protocol):
+    """Rows of training data, whatever a recommender reads in them."""
+
+    @property
+    def targets(self) -> Tensor:
+        """``[rows, columns]`` int64; items to be predicted, -1 where there is none."""
+        ...
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets."""
+        ...
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return the part of the batch that holds ``rows`` (int64 positions)."""
+        ...
+
+    def part(self, rows: slice) -> Self:
+        """Return the part of the batch that holds consecutive rows."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on ``device``."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Deals training data out, epoch by epoch."""
+
+    def epoch(self, epoch: int) -> Sequence[TrainingBatch]:
+        """Return the batches of one epoch, in their order: a function of its number and of a seed."""
+        ...
+
+
 @runtime_checkable
 class SpanRecommender(Recommender, Protocol):
     """A recommender that need not hold the scores of a large catalogue all at once."""
@@ -59,17 +100,64 @@ class SpanRecommender(Recommender, Protocol):
 
 @runtime_checkable
 class TrainableRecommender(Recommender, Protocol):
-    """A recommender whose per-target losses can be differentiated."""
+    """A recommender whose per-target losses can be differentiated: what the training loop needs."""
 
-    def losses(self, batch: SequenceBatch, logit_offsets: Tensor | None = None) -> Tensor:
-        """Return one loss per target, ``[rows, positions]``, 0 where the batch has no target.
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    def losses(self, batch: Any, logit_offsets: Tensor | None = None) -> Tensor:
+        """Return one loss per target, the shape of ``batch.targets``, 0 where the batch has none.
 
         Args:
-            batch: Input items and target items.
-            logit_offsets: ``[n_items]``; added to the scores during training only.
+            batch: One that :meth:`batches` dealt, or some of its rows.
+            logit_offsets: ``[n_items]``; added to the scores during training only. A recommender whose
+                loss is no softmax over items refuses them.
         """
         ...
 
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+    def batches(
+        self,
+        histories: Sequence[np.ndarray],
+        *,
+        positions_per_batch: int,
+        seed: int,
+        history_weights: np.ndarray | None = None,
+        negatives: Any = None,
+    ) -> BatchSource:
+        """Turn training histories into batches of its own kind.
+
+        Args:
+            histories: One per user; item indices, oldest first.
+            positions_per_batch: Positions of a batch at most, padding included.
+            seed: Of everything drawn.
+            history_weights: ``[len(histories)]``, mean 1; how often each appears in an epoch on average.
+            negatives: Draws the items that stand for the catalogue in the softmax; None for all of it. A
+                recommender whose loss is no softmax over items refuses them.
+        """
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Return all parameters by name, as ``torch.nn.Module`` does."""
+        ...
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Return groups of named parameters for an optimizer; free per-item rows say ``"per_item": True``."""
+        ...
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Return every trainable parameter by name, whole."""
+        ...
+
+    def content(self) -> dict[str, str]:
+        """Return digests of what decides its losses beside its parameters and its ``recipe``."""
+        ...
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as ``torch.nn.Module`` does."""
+        ...
+
+    def eval(self) -> Self:
+        """Set evaluation mode, as ``torch.nn.Module`` does."""
         ...

@@ -1,7 +1,8 @@
 """Training histories as batches in which every position is a target and little is padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,7 +10,18 @@ from torch import Tensor
 
 from tailwise.recommenders._negatives import Negatives, NegativeSampler
 
-__all__ = ["SequenceBatch", "SequenceBatches", "pad_right"]
+__all__ = [
+    "SequenceBatch",
+    "SequenceBatches",
+    "checked_weights",
+    "deal",
+    "draw_histories",
+    "pad_right",
+    "with_targets",
+]
+
+Window = TypeVar("Window")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -92,12 +104,8 @@ class SequenceBatches:
             raise ValueError(
                 f"positions_per_batch must be at least max_length ({max_length}); got {positions_per_batch}."
             )
-        self._histories = [np.asarray(h, dtype=np.int64) for h in histories if len(h) >= 2]
-        if not self._histories:
-            raise ValueError(
-                f"histories must hold a target; got {len(histories)} histories of fewer than two items."
-            )
-        self._weights = None if history_weights is None else _checked_weights(history_weights, histories)
+        self._histories = with_targets(histories)
+        self._weights = None if history_weights is None else checked_weights(history_weights, histories)
         self.max_length = max_length
         self.positions_per_batch = positions_per_batch
         self.seed = seed
@@ -111,22 +119,13 @@ class SequenceBatches:
     def epoch(self, epoch: int) -> list[SequenceBatch]:
         """Return the batches of one epoch, in their order."""
         rng = np.random.default_rng([self.seed, epoch])
-        windows = [w for h in self._drawn(rng) for w in self._windows(h, rng)]
+        drawn = draw_histories(self._histories, self._weights, rng)
+        windows = [w for h in drawn for w in self._windows(h, rng)]
         lengths = np.array([len(w) - 1 for w in windows])
-        order = np.lexsort((rng.random(len(windows)), -lengths))  # longest first, random within a length
-        batches = [_batch([windows[i] for i in group]) for group in self._groups(order, lengths)]
-        in_order = [batches[i] for i in rng.permutation(len(batches))]
+        in_order = deal(windows, lengths, _batch, positions_per_batch=self.positions_per_batch, rng=rng)
         if self._negatives is None:
             return in_order
         return [replace(b, negatives=self._negatives.draw(epoch, n)) for n, b in enumerate(in_order)]
-
-    def _drawn(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
-        """The histories of one epoch; without weights nothing is drawn, and each comes once."""
-        if self._weights is None:
-            return self._histories
-        whole = np.floor(self._weights)
-        times = (whole + (rng.random(len(whole)) < self._weights - whole)).astype(np.int64)
-        return [h for h, n in zip(self._histories, times, strict=True) for _ in range(n)]
 
     def _windows(self, history: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
         n_targets = len(history) - 1
@@ -139,16 +138,69 @@ class SequenceBatches:
             yield history[start : stop + 1]
             start, stop = stop, min(stop + self.max_length, n_targets)
 
-    def _groups(self, order: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
-        begin = 0
-        while begin < len(order):
-            n_rows = max(1, self.positions_per_batch // int(lengths[order[begin]]))
-            yield order[begin : begin + n_rows]
-            begin += n_rows
+
+def with_targets(histories: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the histories that hold a target, as int64.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [np.asarray(h, dtype=np.int64) for h in histories if len(h) >= 2]
+    if not found:
+        raise ValueError(
+            f"histories must hold a target; got {len(histories)} histories of fewer than two items."
+        )
+    return found
 
 
-def _checked_weights(weights: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
-    """The weights of the histories that hold a target, float64."""
+def draw_histories(
+    histories: Sequence[np.ndarray], weights: np.ndarray | None, rng: np.random.Generator
+) -> Sequence[np.ndarray]:
+    """Return the histories of one epoch; without weights nothing is drawn, and each comes once."""
+    if weights is None:
+        return histories
+    whole = np.floor(weights)
+    times = (whole + (rng.random(len(whole)) < weights - whole)).astype(np.int64)
+    return [h for h, n in zip(histories, times, strict=True) for _ in range(n)]
+
+
+def deal(
+    windows: Sequence[Window],
+    lengths: np.ndarray,
+    collate: Callable[[list[Window]], Batch],
+    *,
+    positions_per_batch: int,
+    rng: np.random.Generator,
+) -> list[Batch]:
+    """Deal windows out in batches of similar length, in random order.
+
+    Args:
+        windows: What a row is made of.
+        lengths: ``[len(windows)]``; positions of each.
+        collate: Makes a batch of several, the longest first.
+        positions_per_batch: Of a batch at most, padding included; a longer window has one to itself.
+        rng: Breaks ties between equal lengths, and orders the batches.
+    """
+    order = np.lexsort((rng.random(len(windows)), -lengths))  # longest first, random within a length
+    groups = _groups(order, lengths, positions_per_batch)
+    batches = [collate([windows[i] for i in group]) for group in groups]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _groups(order: np.ndarray, lengths: np.ndarray, positions_per_batch: int) -> Iterator[np.ndarray]:
+    begin = 0
+    while begin < len(order):
+        n_rows = max(1, positions_per_batch // int(lengths[order[begin]]))
+        yield order[begin : begin + n_rows]
+        begin += n_rows
+
+
+def checked_weights(weights: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the weights of the histories that hold a target, float64.
+
+    Raises:
+        ValueError: they do not fit the histories, are out of range, or their mean is not 1.
+    """
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (len(histories),):
         raise ValueError(

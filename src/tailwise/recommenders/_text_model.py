@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailwise.errors import ConfigError
-from tailwise.recommenders._language_model import choose_dtype, fingerprint, quiet_transformers
+from tailwise.recommenders._language_model import (
+    choose_dtype,
+    config_of_depth,
+    fingerprint,
+    quiet_transformers,
+    use_float32_head,
+)
 
 __all__ = ["Decoding", "Prefix", "TextModel"]
 
@@ -67,22 +73,13 @@ class TextModel:
         dtype: torch.dtype | None = None,
         depth: int | None = None,
     ) -> None:
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.folder = folder
         self.device = torch.device(device or "cpu")
         self.dtype = dtype or choose_dtype("auto", self.device)
         self.depth = depth
-        self._config = AutoConfig.from_pretrained(folder)
-        n_layers = int(self._config.num_hidden_layers)
-        if depth is not None:
-            if not 1 <= depth <= n_layers:
-                raise ConfigError(
-                    f"depth must be in 1..{n_layers}, the layers of {folder.name}; got {depth}."
-                )
-            self._config.num_hidden_layers = depth
-            if getattr(self._config, "layer_types", None):
-                self._config.layer_types = self._config.layer_types[:depth]
+        self._config = config_of_depth(folder, depth)
         with quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
         starts = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, self._tokenizer.pad_token_id, 0)
@@ -99,7 +96,7 @@ class TextModel:
 
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(self.folder, config=self._config, dtype=self.dtype)
-        _use_float32_head(model)
+        use_float32_head(model)
         return model.requires_grad_(False).to(self.device).eval()
 
     def tokenize(self, text: str) -> list[int]:
@@ -119,6 +116,12 @@ class TextModel:
     def _words(self) -> list[str]:
         """The text of every token."""
         return list(self._tokenizer.batch_decode([[token] for token in range(self.n_words)]))
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends all text; None where the tokenizer has none."""
+        token: int | None = self._tokenizer.eos_token_id
+        return token
 
     def closing(self, mark: str) -> list[int]:
         """Return the tokens that end what ``mark`` closes, such as a line or a quotation.
@@ -305,14 +308,6 @@ class Decoding:
         logits = self._model._logits(torch.tensor(tokens)[:, None], self._cache, keep=1)
         self.log_probabilities = torch.log_softmax(logits[:, -1].float(), dim=-1).cpu()
         return self.log_probabilities
-
-
-def _use_float32_head(model: Any) -> None:
-    """Give the head weights of its own in float32; the embeddings, often shared with it, stay."""
-    head = model.get_output_embeddings()
-    for name, parameter in list(head.named_parameters(recurse=False)):
-        setattr(head, name, torch.nn.Parameter(parameter.detach().float()))
-    head.register_forward_pre_hook(lambda _, states: (states[0].float(),))
 
 
 def _expanded(cache: Any, n_rows: int) -> Any:

@@ -15,10 +15,10 @@ from torch import Tensor
 from tailwise.errors import CheckpointError
 from tailwise.optim import PerTargetOptimizer, whole
 from tailwise.recommenders import (
-    ItemTokenRecommender,
+    BatchSource,
     NegativeSampler,
-    SequenceBatch,
-    SequenceBatches,
+    TrainableRecommender,
+    TrainingBatch,
     load_trainable_state,
 )
 from tailwise.training._checkpoint import load_newest_checkpoint, save_checkpoint, save_tensors_atomically
@@ -119,7 +119,7 @@ class _State:
 
 
 def fit(
-    recommender: ItemTokenRecommender,
+    recommender: TrainableRecommender,
     optimizer: PerTargetOptimizer,
     histories: Sequence[np.ndarray],
     config: TrainingConfig,
@@ -163,7 +163,7 @@ def fit(
         target_weights: ``[n_items]`` floating, each >= 0; every target's loss is multiplied by
             its item's (re-weighting), see ``optim.loss_weights``.
         history_weights: ``[len(histories)]``, mean 1; how often each appears in an epoch on
-            average (re-sampling), see :class:`SequenceBatches`.
+            average (re-sampling), see ``recommender.batches``.
         negatives: Draws the items that stand for the catalogue in the softmax; None for all of it.
         progress: Called after every step.
         processes: That train together, each calling this with the same arguments and with an optimizer
@@ -179,9 +179,8 @@ def fit(
         FloatingPointError: a loss, a gradient or the validation metric is not finite; the
             last checkpoint is intact.
     """
-    batches = SequenceBatches(
+    batches = recommender.batches(
         histories,
-        max_length=recommender.config.max_length,
         positions_per_batch=config.positions_per_batch,
         seed=seed,
         history_weights=history_weights,
@@ -219,7 +218,7 @@ class _Sitting:
 
     def __init__(
         self,
-        recommender: ItemTokenRecommender,
+        recommender: TrainableRecommender,
         optimizer: PerTargetOptimizer,
         config: TrainingConfig,
         folder: Path,
@@ -271,7 +270,7 @@ class _Sitting:
 
     def run(
         self,
-        batches: SequenceBatches,
+        batches: BatchSource,
         objective: Objective,
         validate: Callable[[], float],
         *,
@@ -309,7 +308,7 @@ class _Sitting:
         if self.processes.any(stop.was_made):
             raise TrainingInterrupted(f"stopped at step {self.state.step}; the state is saved")
 
-    def _step(self, batch: SequenceBatch, objective: Objective, seed: int, n_steps: int) -> None:
+    def _step(self, batch: TrainingBatch, objective: Objective, seed: int, n_steps: int) -> None:
         started = time.perf_counter()
         state = self.state
         # Every process drops out other entries; the first one those of a training on its own.

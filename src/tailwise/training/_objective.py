@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tailwise.recommenders import ItemTokenRecommender, SequenceBatch
+from tailwise.recommenders import TrainableRecommender, TrainingBatch
 
 __all__ = ["Objective"]
 
@@ -25,7 +25,7 @@ class Objective:
 
     def __init__(
         self,
-        recommender: ItemTokenRecommender,
+        recommender: TrainableRecommender,
         logit_offsets: Tensor | None = None,
         target_weights: Tensor | None = None,
     ) -> None:
@@ -38,8 +38,8 @@ class Objective:
         self._offsets = logit_offsets
         self._weights = target_weights
 
-    def losses(self, batch: SequenceBatch) -> Tensor:
-        """Return ``[rows, positions]`` float32; 0 where the batch has no target."""
+    def losses(self, batch: TrainingBatch) -> Tensor:
+        """Return ``[rows, columns]`` float32, the shape of the targets; 0 where the batch has no target."""
         losses = self._recommender.losses(batch, self._offsets)
         return losses if self._weights is None else losses * self._weights[batch.targets.clamp_min(0)]
 

@@ -13,6 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # on a busy machine an example may take any time
+settings.load_profile("untimed")
 
 N_USERS, N_ITEMS = 60, 40
 

@@ -105,7 +105,7 @@ def test_parquet_and_csv_give_the_same_parameters(finished, tiny_log, tiny_model
 def test_a_finished_run_is_resumed_without_any_work(finished, config, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
     monkeypatch.setattr("tailwise.jobs._run.train_variant", None)
-    monkeypatch.setattr("tailwise.jobs._train_variant.encode_titles", None)
+    monkeypatch.setattr("tailwise.jobs._language_recommender.encode_titles", None)
     jobs.run(config, finished, resume=True, quiet=True)
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")} == before
 

@@ -100,11 +100,11 @@ class TitlePrompts:
         ConfigError: ``max_tokens`` has no room for two of the longest titles.
 
     Example:
-        >>> prompts = TitlePrompts([7], [[1], [2, 3], [4]], end_token=9, max_tokens=9)
+        >>> prompts = TitlePrompts([7], [[1], [2, 3], [4]], end_token=9, max_tokens=10)
         >>> prompts.prompt([0, 1])
         [7, 1, 9, 2, 3, 9]
-        >>> prompts.prompt([0, 1, 2])  # a title of two tokens and its end must still fit
-        [7, 4, 9]
+        >>> prompts.prompt([0, 1, 2])  # a title of the longest size and its end must still fit
+        [7, 2, 3, 9, 4, 9]
     """
 
     def __init__(

@@ -12,9 +12,9 @@ import pytest
 
 from tailwise import cli
 from tailwise.cli import app
-from tailwise.jobs import RunConfig, VariantConfig
+from tailwise.jobs import RescoringConfig, RunConfig, VariantConfig
 from tailwise.jobs._methods import METHODS
-from tailwise.recommenders import BackboneConfig, ItemTokenConfig
+from tailwise.recommenders import BackboneConfig, ItemTokenConfig, TitleConfig
 from tailwise.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,8 +108,10 @@ def setting_rows(section: str) -> dict[str, str]:
         ("Top level", RunConfig),
         ("`[model]`", BackboneConfig),
         ("`[recommender]`", ItemTokenConfig),
+        ("`[title]`", TitleConfig),
         ("`[training]`", TrainingConfig),
         ("`[[variants]]`", VariantConfig),
+        ("`[[rescorings]]`", RescoringConfig),
         *(
             (f"`[{name}]`", typing.get_type_hints(RunConfig)[name])
             for name in ("data", "segments", "evaluation")

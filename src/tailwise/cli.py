@@ -319,6 +319,45 @@ def export(
 
 
 @app.command
+def ground(
+    texts: Path,
+    *,
+    out: Path,
+    data: str | None = None,
+    items: Path | None = None,
+    model: str | None = None,
+    min_similarity: float = 0.9,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Bring titles that any language model wrote back to items: lists that tailwise audit reads.
+
+    Args:
+        texts: CSV, TSV or Parquet: user_id, title, and rank if the rows of a user are not in order.
+        out: File of lists to write, ending in .parquet.
+        data: A named data set, whose catalogue it is. Or give --items.
+        items: The catalogue: item_id, title.
+        model: Compare by this language model's title encodings what text alone does not match.
+        min_similarity: Cosine from which such a text means the nearest title.
+        quiet: No progress on standard error.
+    """
+    from tailwise import jobs
+
+    done = jobs.ground(
+        texts, out, data=data, items=items, model=model, min_similarity=min_similarity, quiet=quiet
+    )
+    console = Console(highlight=False)
+    table = Table("texts", "share")
+    for name, share in done.shares.items():
+        table.add_row(name, f"{share:.1%}")
+    console.print(table)
+    for text, times in done.unmatched:
+        console.print(f"unmatched {times:,} times: {text!r}", markup=False)
+    if done.n_repeated:
+        console.print(f"{done.n_repeated:,} texts mean an item that stands higher in the same list: left out")
+    print(done.path)  # noqa: T201 - the command's result
+
+
+@app.command
 def bench(
     config: Path,
     *,

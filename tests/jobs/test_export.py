@@ -1,16 +1,12 @@
 """`tailwise export`: what plain transformers, peft and safetensors make of the folder."""
 
-import contextlib
 import hashlib
-import io
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +22,7 @@ from tailwise.recommenders import load_recommender
 from tailwise.reports import read_metrics
 
 from .builders import tiny_config
+from .cards import blocks_of, run_blocks
 
 pytestmark = pytest.mark.usefixtures("tailwise_cache")
 
@@ -79,21 +76,6 @@ def make(run, out, variant="eisam", **arguments):
 
 def files_of(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-def blocks_of(card):
-    return re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
-
-
-def run_blocks(blocks, folder):
-    """What the blocks of a card leave behind, run in its folder."""
-    names: dict[str, object] = {}
-    told = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(told), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; not ours to mend
-        for block in blocks:
-            exec(block, names)
-    return names, told.getvalue()
 
 
 def hold_scores(names, recommender):

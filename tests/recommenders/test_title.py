@@ -312,16 +312,6 @@ def test_a_score_is_minus_the_loss_that_training_lowers(recommender):
     assert float(recommender.scores([[0]])[0, 5]) == pytest.approx(-loss, rel=1e-4)
 
 
-def test_titles_read_in_many_passes_score_as_in_one(recommender, monkeypatch):
-    from tailwise.recommenders import _title_scores
-
-    whole = recommender.scores([[0, 5]])
-    monkeypatch.setattr(_title_scores, "_NODES_PER_PASS", 9)
-    again = _title_scores.TitleScores(recommender._exact._model, recommender.trie)
-    assert len(again._passes) > 3
-    assert_close(again([recommender.prompts.prompt([0, 5])]), whole, **ROUNDING)
-
-
 def test_a_beam_wide_enough_finds_every_item_but_the_users_own_with_its_exact_score(folder, recommender):
     wide = build(folder, scoring="beam", beam_width=20)
     histories = [[0, 5, 7], [], list(range(8))]
@@ -331,11 +321,23 @@ def test_a_beam_wide_enough_finds_every_item_but_the_users_own_with_its_exact_sc
     assert_close(found, exact, **ROUNDING)
 
 
-def test_a_narrow_beam_finds_fewer_and_scores_them_alike(folder, recommender):
-    found = build(folder, scoring="beam", beam_width=1).scores([[0, 5]])[0]
-    is_found = found > -torch.inf
-    assert 0 < is_found.sum() < 6
-    assert_close(found[is_found], recommender.scores([[0, 5]])[0][is_found], **ROUNDING)
+def test_a_narrow_beam_scores_what_it_finds_exactly_and_lines_the_others_up_behind(folder, recommender):
+    scores = build(folder, scoring="beam", beam_width=1).scores([[0, 5], [1]])
+    exact = recommender.scores([[0, 5], [1]])
+    for row, seen in enumerate(([0, 5], [1])):
+        assert (scores[row] == -torch.inf).nonzero().flatten().tolist() == seen
+        is_found = torch.isclose(scores[row], exact[row], **ROUNDING)
+        assert 0 < is_found.sum() < 8 - len(seen)
+        is_missed = ~is_found & (scores[row] > -torch.inf)
+        assert scores[row][is_missed].max() < scores[row][is_found].min()
+
+
+def test_prompts_searched_side_by_side_score_as_each_alone(folder):
+    made = build(folder, scoring="beam", beam_width=3)
+    histories = [[0, 5, 7], list(range(8)), [], [3], [2, 6]]
+    together = made.scores(histories)
+    for row, history in zip(together, histories, strict=True):
+        assert_close(row, made.scores([history])[0], **ROUNDING)
 
 
 def test_scoring_leaves_training_mode_and_follows_the_parameters(folder):
@@ -416,3 +418,24 @@ def test_titles_that_do_not_belong_to_the_weights_are_refused(recommender, tmp_p
 def test_settings_out_of_range_are_refused(settings, match):
     with pytest.raises(ConfigError, match=match):
         TitleConfig(**settings)
+
+
+@pytest.mark.llm
+@pytest.mark.slow
+def test_a_real_model_has_equal_losses_packed_and_alone_and_knows_films(fetched):
+    fetched("smollm2-135m")
+    titles = ["Toy Story (1995)", "GoldenEye (1995)", "Star Wars (1977)", "qzx vvk jjw"]
+    backbone = BackboneConfig("smollm2-135m", depth=None, dtype="float32")
+    packed = build_title(titles, backbone, TitleConfig(instruction="Films:", max_tokens=150), seed=0).eval()
+    losses = losses_by_target(packed, [0, 1, 2, 3])
+    assert losses[2] < losses[3]  # it has heard of one of the two
+    with torch.no_grad():
+        for place, item in enumerate([1, 2, 3], start=1):
+            expected = -float(likelihood(packed, list(range(place)), item))
+            assert losses[item] == pytest.approx(expected, rel=1e-3)
+    assert float(packed.scores([[0, 1]])[0, 2]) == pytest.approx(-losses[2], rel=1e-3)
+    chat = build_title(
+        titles, backbone, TitleConfig(instruction="Films:", template="chat", max_tokens=150), seed=0
+    ).eval()
+    assert chat.prompts.prefix != packed.prompts.prefix
+    assert losses_by_target(chat, [0, 1, 2, 3])[2] < losses_by_target(chat, [0, 1, 2, 3])[3]

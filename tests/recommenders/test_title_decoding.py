@@ -135,22 +135,21 @@ def test_as_wide_as_the_catalogue_the_search_is_exact(model, per_token, penalise
 def narrow(model, prompt, excluded, k, width):
     """Beam search as the docstring words it, in sets and full forwards."""
     allowed = [i for i in range(len(TITLES)) if i not in set(excluded)]
-    beams = {(): 0.0}
-    while any(b[-1:] != (END,) for b in beams):
+    beams, finished = {(): 0.0}, {}
+    while beams:
         grown = {}
         for begun, total in beams.items():
-            if begun[-1:] == (END,):
-                grown[begun] = total
-                continue
             said = model(torch.tensor([[*prompt, *begun]])).logits[0, -1].double().log_softmax(-1)
             for title in {(*TITLES[i], END) for i in allowed}:
                 if title[: len(begun)] == begun:
                     token = title[len(begun)]
-                    grown[title[: len(begun) + 1]] = total + float(
-                        said[TERMINATOR if token == END else token]
-                    )
+                    to = finished if token == END else grown
+                    to[title[: len(begun) + 1]] = total + float(said[TERMINATOR if token == END else token])
+        best = sorted(finished.values())[-width:]
+        least = best[0] if len(best) == width else -np.inf
         beams = dict(sorted(grown.items(), key=lambda b: -b[1])[:width])
-    found = sorted((-total, i) for b, total in beams.items() for i in allowed if (*TITLES[i], END) == b)
+        beams = {begun: total for begun, total in beams.items() if total > least}
+    found = sorted((-total, i) for b, total in finished.items() for i in allowed if (*TITLES[i], END) == b)
     return [i for _, i in found[:k]]
 
 
@@ -160,6 +159,26 @@ def test_a_narrow_beam_keeps_what_its_rule_says(model, width):
     lists = decoder(model).beam_search(PROMPTS, excluded=EXCLUDED, k=2, width=width)
     expected = [narrow(model, p, e, 2, width) for p, e in zip(PROMPTS, EXCLUDED, strict=True)]
     assert lists.items.tolist() == expected
+
+
+@pytest.mark.parametrize("width", [1, 2, 20])
+def test_beam_scores_are_exact_for_what_is_found_and_behind_it_for_the_rest(model, width):
+    excluded = [[], [0, 3], range(10), [5]]
+    own = decoder(model)
+    scores, exact = own.beam_scores(PROMPTS, excluded=excluded, width=width), own.scores(PROMPTS)
+    for row in (0, 1, 3):
+        listed = own.beam_search(
+            [PROMPTS[row]], excluded=[excluded[row]], k=width if width < 5 else 5, width=width
+        )
+        items = listed.items[0]
+        np.testing.assert_allclose(scores[row, items], exact[row, items], **ROUNDING)
+        others = np.setdiff1d(np.arange(10), [*items, *excluded[row]])
+        assert scores[row, others].max() <= scores[row, items].min()
+        assert np.isfinite(scores[row, others]).all()
+        assert (scores[row, list(excluded[row])] == -np.inf).all()
+    assert (scores[2] == -np.inf).all()  # nothing is left to say
+    if width == 20:
+        np.testing.assert_allclose(scores[0], exact[0], **ROUNDING)
 
 
 titles = st.lists(st.lists(st.integers(2, 6), min_size=1, max_size=4), min_size=1, max_size=12)

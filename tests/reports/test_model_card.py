@@ -12,7 +12,9 @@ from huggingface_hub import ModelCard
 from tailwise.errors import DataError
 from tailwise.recommenders import BaseModel
 from tailwise.reports import ExportFacts, model_card
-from tailwise.reports._model_card import LOAD_ADAPTER, LOAD_MERGED, SCORE
+from tailwise.reports._model_card_kinds import CARD_KINDS
+
+CODE = CARD_KINDS["item-token"]
 
 BASE = BaseModel(
     name="smollm2-135m",
@@ -51,7 +53,8 @@ FACTS = ExportFacts(
     seed=0,
     record=RECORD,
     base=BASE,
-    tokens={"max_length": 100, "dropout": 0.1, "id_residual": True},
+    kind="item-token",
+    settings={"max_length": 100, "dropout": 0.1, "id_residual": True},
     training_histories=None,
     data_licence=None,
     merged=True,
@@ -236,19 +239,25 @@ def test_names_cannot_break_head_tables_or_page(make):
 
 def test_code_is_for_what_is_there(metrics):
     blocks = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-    assert blocks.findall(model_card(metrics, FACTS)) == [LOAD_MERGED, SCORE, LOAD_ADAPTER]
+    assert blocks.findall(model_card(metrics, FACTS)) == [CODE.load_merged, CODE.use, CODE.load_adapter]
     unmerged = model_card(metrics, replace(FACTS, merged=False))
-    assert blocks.findall(unmerged) == [LOAD_ADAPTER, SCORE]
+    assert blocks.findall(unmerged) == [CODE.load_adapter, CODE.use]
     assert "`model/`" not in unmerged
 
 
 def test_the_page_shows_the_lines_of_the_card():
     page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
     found = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert found == [LOAD_MERGED, SCORE, LOAD_ADAPTER]
+    assert found == [CODE.load_merged, CODE.use, CODE.load_adapter]
 
 
 def test_metrics_that_break_the_schema_are_refused(metrics):
     del metrics["variants"][0]["seeds"]
     with pytest.raises(DataError, match=r"variants\[0\]\.seeds is missing"):
         model_card(json.loads(json.dumps(metrics)), FACTS)
+
+
+def test_the_page_on_titles_shows_the_code_of_their_cards():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "title.md").read_text()
+    found = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert found == [CARD_KINDS["title"].load_merged, CARD_KINDS["title"].use]

@@ -17,7 +17,9 @@ from tailwise.jobs._config import (
 )
 from tailwise.jobs._config_file import PRESETS, config_as_dict, config_from_dict, load_config
 from tailwise.jobs._export import export
+from tailwise.jobs._ground import GroundedLists, ground
 from tailwise.jobs._recommend import ListsFile, recommend
+from tailwise.jobs._rescoring import RescoringConfig
 from tailwise.jobs._run import evaluate, report, run
 from tailwise.jobs._tune import DEFAULT_SEARCH, TuneConfig, parse_search, parse_variant, tune
 from tailwise.jobs._variants import VariantConfig
@@ -32,7 +34,9 @@ __all__ = [
     "BenchSetting",
     "DataConfig",
     "EvaluationConfig",
+    "GroundedLists",
     "ListsFile",
+    "RescoringConfig",
     "RunConfig",
     "SASRecReferenceConfig",
     "SegmentConfig",
@@ -45,6 +49,7 @@ __all__ = [
     "config_from_dict",
     "evaluate",
     "export",
+    "ground",
     "load_bench_config",
     "load_config",
     "parse_search",

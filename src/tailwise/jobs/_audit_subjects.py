@@ -11,7 +11,7 @@ from tailwise.diagnosis import Outcomes, count_slots
 from tailwise.evaluation import Rankings, encode_lists, read_lists, target_values
 from tailwise.jobs._audit_config import AuditConfig
 from tailwise.jobs._config import RunConfig
-from tailwise.jobs._measure import REFERENCE_LABELS, finished_results, role_of
+from tailwise.jobs._measure import finished_results, label_of, role_of
 from tailwise.jobs._run_data import RunData
 from tailwise.jobs._run_folder import RunFolder
 from tailwise.schema import ITEM_INDEX, USER_INDEX
@@ -65,15 +65,13 @@ def run_subjects(folder: RunFolder, config: RunConfig) -> tuple[Subject, ...]:
     Raises:
         DataError: nothing is finished.
     """
-    variants = {variant.name: variant for variant in config.variants}
     found = []
     for name, results in finished_results(folder, config).items():
-        variant = variants.get(name)
         found.append(
             Subject(
                 name=name,
-                label=REFERENCE_LABELS[name] if variant is None else variant.label,
-                role=role_of(variant, config),
+                label=label_of(name, config),
+                role=role_of(name, config),
                 rankings=tuple(Rankings.load(result.rankings) for result in results),
                 seeds=tuple(config.seeds) if "cost" in results[0].read_record() else (),
             )

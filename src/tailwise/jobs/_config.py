@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tailwise.errors import ConfigError
+from tailwise.jobs._rescoring import RescoringConfig
 from tailwise.jobs._variants import VariantConfig
 from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig, TitleConfig
 from tailwise.recommenders._title import REFUSED_NEGATIVES, REFUSED_OFFSETS
@@ -200,6 +201,7 @@ class RunConfig:
         sasrec: Settings of the reference ``sasrec``.
         seeds: One training per variant and seed.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        rescorings: Other ways to score with every variant's weights, each compared with the variant.
         title: Titles as text in place of items as tokens, and how; None trains the item-token recommender.
     """
 
@@ -217,6 +219,7 @@ class RunConfig:
     sasrec: SASRecReferenceConfig = SASRecReferenceConfig()
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
+    rescorings: tuple[RescoringConfig, ...] = field(default=(), metadata=WRITTEN_WHEN_SET)
     title: TitleConfig | None = field(default=None, metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
@@ -224,12 +227,20 @@ class RunConfig:
             _one_of("references", reference, _REFERENCES)
         _one_of("device", self.device, ("auto", "cpu", "cuda"))
         names = [variant.name for variant in self.variants] + list(self.references)
+        names += [how.of(variant.name) for variant in self.variants for how in self.rescorings]
         if not self.variants:
             raise ConfigError("variants must hold at least one entry; got none. Pass --optimizer adamw.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds must be distinct numbers >= 0, at least one; got {list(self.seeds)}.")
         if self.title is not None:
             self._check_titles(self.title)
+        else:
+            for how in self.rescorings:
+                if how.per_token:
+                    raise ConfigError(
+                        "rescorings.per_token must be false where items are tokens; got true in "
+                        f"{how.name!r}. It is about titles: --recommender title."
+                    )
         trained = {} if self.title is not None else {"training": self.training}
         if "sasrec" in self.references:
             trained["sasrec.training"] = self.sasrec.training

@@ -17,6 +17,7 @@ from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
 from tailwise.recommenders import (
     ItemTokenRecommender,
+    TitleRecommender,
     describe_base_model,
     export_recommender,
     load_recommender,
@@ -40,9 +41,10 @@ def export(
 ) -> Path:
     """Write a trained variant in the layouts of transformers, peft, safetensors and the model hub.
 
-    The folder gets ``adapter/``, ``base/`` and ``model/`` with ``items.safetensors``
-    (:func:`tailwise.recommenders.export_recommender`), ``catalogue.parquet``, the model card ``README.md``,
-    and ``export.json``. It is put into place whole; an earlier export of the same is replaced.
+    The folder gets ``adapter/``, ``base/`` and ``model/`` with ``items.safetensors`` or
+    ``titles.safetensors`` (:func:`tailwise.recommenders.export_recommender`), ``catalogue.parquet``, the
+    model card ``README.md``, and ``export.json``. It is put into place whole; an earlier export of the
+    same is replaced.
 
     Args:
         run: The run's folder.
@@ -65,11 +67,6 @@ def export(
     narrator = Narrator(quiet=quiet)
     folder = RunFolder(run)
     config = folder.read_config()
-    if config.title is not None:
-        raise ConfigError(
-            f"export must be of a run whose items are tokens; got {str(run)!r}, whose model says titles. "
-            "Its adapters are in model/weights.safetensors of each training; load_recommender() reads them."
-        )
     result, seed = _trained(folder, config, variant, seed)
     data = load_run_data(folder.data)
     metrics = _measured(folder, variant, seed)
@@ -87,7 +84,6 @@ def export(
     }
     with narrator.task(name), ExportFolder(out, identity).replaced(notes) as partial:
         recommender = load_recommender(result.model, device=choose_device(device or config.device))
-        assert isinstance(recommender, ItemTokenRecommender)  # refused above where it says titles
         if recommender.n_items != data.n_items:
             raise DataError(
                 f"recommender must score the run's {data.n_items:,} items; got {recommender.n_items:,}.\n"
@@ -144,7 +140,7 @@ def _catalogue(data: RunData, segments: dict[str, Any]) -> pl.DataFrame:
 def _facts(
     config: RunConfig,
     result: ResultFolder,
-    recommender: ItemTokenRecommender,
+    recommender: ItemTokenRecommender | TitleRecommender,
     *,
     variant: str,
     seed: int,
@@ -155,7 +151,8 @@ def _facts(
         seed=seed,
         record=result.read_record(),
         base=describe_base_model(recommender),
-        tokens=recommender.recipe["config"],
+        kind=recommender.recipe["kind"],
+        settings=recommender.recipe["config"],
         training_histories=config.data.training_histories,
         data_licence=_licence(config.data),
         merged=merged,

@@ -10,6 +10,7 @@ from tailwise.errors import DataError
 from tailwise.evaluation import Rankings, compare_variants, evaluate_variant
 from tailwise.jobs._config import RunConfig, SegmentConfig
 from tailwise.jobs._config_file import config_as_dict
+from tailwise.jobs._rescoring import RescoringConfig
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import ResultFolder, RunFolder
 from tailwise.jobs._train_variant import test_part
@@ -17,7 +18,15 @@ from tailwise.jobs._variants import VariantConfig
 from tailwise.reports import SCHEMA_VERSION
 from tailwise.segments import PopularityWindow, Segments, concentration, popularity, segment_items
 
-__all__ = ["REFERENCE_LABELS", "cut_segments", "describe_data", "finished_results", "measure_run", "role_of"]
+__all__ = [
+    "REFERENCE_LABELS",
+    "cut_segments",
+    "describe_data",
+    "finished_results",
+    "label_of",
+    "measure_run",
+    "role_of",
+]
 
 _COMPARED = (
     ("ndcg", "recall", "mrr"),
@@ -76,6 +85,9 @@ def finished_results(folder: RunFolder, config: RunConfig) -> dict[str, list[Res
         found[name] = [folder.result(name, seed) for seed in seeds]
     for variant in config.variants:
         found[variant.name] = [folder.result(variant.name, seed) for seed in config.seeds]
+        for how in config.rescorings:
+            name = how.of(variant.name)
+            found[name] = [folder.result(name, seed) for seed in config.seeds]
     finished = {name: results for name, results in found.items() if all(r.is_done() for r in results)}
     if not finished:
         raise DataError(
@@ -106,14 +118,14 @@ def _describe_variant(
     measured = evaluate_variant(
         rankings, items, n_resamples=config.evaluation.n_resamples, seed=config.evaluation.seed
     )
-    variant = next((v for v in config.variants if v.name == name), None)
+    variant, _ = _made_by(name, config)
     records = [result.read_record() for result in results]
     trained = "cost" in records[0]
     return {
         "name": name,
-        "role": role_of(variant, config),
-        "label": REFERENCE_LABELS[name] if variant is None else variant.label,
-        "seeds": [record["seed"] for record in records] if trained else [],
+        "role": role_of(name, config),
+        "label": label_of(name, config),
+        "seeds": [record["seed"] for record in records if "seed" in record],
         "settings": _settings(variant, config, records[0]),
         "accuracy": measured["accuracy"],
         "exposure": measured["exposure"],
@@ -122,16 +134,38 @@ def _describe_variant(
     }
 
 
-def role_of(variant: VariantConfig | None, config: RunConfig) -> str:
-    """Say what a variant is in its run; None is a reference."""
+def _made_by(name: str, config: RunConfig) -> tuple[VariantConfig | None, RescoringConfig | None]:
+    """The variant and the way to score behind a result; no variant behind a reference."""
+    for variant in config.variants:
+        if name == variant.name:
+            return variant, None
+        for how in config.rescorings:
+            if name == how.of(variant.name):
+                return variant, how
+    return None, None
+
+
+def role_of(name: str, config: RunConfig) -> str:
+    """Say what a result is in its run: ``baseline``, ``treatment`` or ``reference``."""
+    variant, how = _made_by(name, config)
     if variant is None:
         return "reference"
-    return "baseline" if variant == config.baseline else "treatment"
+    return "baseline" if variant == config.baseline and how is None else "treatment"
+
+
+def label_of(name: str, config: RunConfig) -> str:
+    """Say what people read of a result in tables."""
+    variant, how = _made_by(name, config)
+    if variant is None:
+        return REFERENCE_LABELS[name]
+    return variant.label if how is None else f"{variant.label}, {how.words}"
 
 
 def _settings(variant: VariantConfig | None, config: RunConfig, record: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"surroundings": record["surroundings"]}
     if variant is not None:
+        if "rescoring" in record:
+            settings["rescoring"] = record["rescoring"]
         settings |= {
             "variant": variant.as_dict(),
             "model": config_as_dict(config.model),
@@ -148,11 +182,13 @@ def _mean_cost(costs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _compare(config: RunConfig, rankings: dict[str, list[Rankings]], items: Segments) -> list[dict[str, Any]]:
-    """Every treatment against the baseline, and the baseline against every reference."""
+    """Treatments against the baseline, rescored variants against their own, the baseline against the rest."""
     baseline = config.baseline.name
     if baseline not in rankings:
         return []
     pairs = [(v.name, baseline) for v in config.variants if v.name != baseline and v.name in rankings]
+    rescored = [(how.of(v.name), v.name) for v in config.variants for how in config.rescorings]
+    pairs += [pair for pair in rescored if pair[0] in rankings]
     pairs += [(baseline, name) for name in config.references if name in rankings]
     rows: list[dict[str, Any]] = []
     for variant, against in pairs:

@@ -61,6 +61,10 @@ class ResultFolder:
         """Where the held-out targets landed."""
         return self.path / "rankings"
 
+    def rescored(self, name: str) -> "ResultFolder":
+        """Return the folder of the same training's seed under another variant's name."""
+        return ResultFolder(self.path.parent.parent / name / self.path.name)
+
     def is_done(self) -> bool:
         """True if everything in the folder is complete: the record is written last."""
         return (self.path / "record.json").is_file()

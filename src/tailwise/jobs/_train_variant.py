@@ -23,6 +23,7 @@ from tailwise.jobs._language_recommender import (
     choose_device,
 )
 from tailwise.jobs._progress import Narrator, TaskProgress
+from tailwise.jobs._rescoring import RescoringConfig, rescored
 from tailwise.jobs._run_data import RunData, sample_users, take_users
 from tailwise.jobs._run_folder import ResultFolder
 from tailwise.jobs._variants import VariantConfig, make_optimizer
@@ -177,6 +178,18 @@ def _train(
         rankings = rank(
             recommender, test_part(data, config), config, progress=progress.ranking, processes=processes
         )
+        for how in config.rescorings:
+            _measure_rescored(
+                recommender,
+                how,
+                config,
+                variant,
+                seed=seed,
+                data=data,
+                folder=folder,
+                progress=progress,
+                processes=processes,
+            )
         state = recommender.trainable_state()
         if processes.is_first:
             save_recommender(recommender, folder.model, state)
@@ -192,6 +205,36 @@ def _train(
                 "epochs": [asdict(epoch) for epoch in result.epochs],
                 "data_checksum": data.summary["checksum"],
                 "surroundings": describe_surroundings() | {"n_processes": processes.size},
+            }
+        )
+
+
+def _measure_rescored(
+    recommender: LanguageRecommender,
+    how: RescoringConfig,
+    config: RunConfig,
+    variant: VariantConfig,
+    *,
+    seed: int,
+    data: RunData,
+    folder: ResultFolder,
+    progress: TaskProgress,
+    processes: Processes,
+) -> None:
+    """Rank by the trained weights scored another way; the folder beside the variant's gets the outcome."""
+    scored = rescored(recommender, how, torch.from_numpy(data.counts))
+    part = test_part(data, config)
+    rankings = rank(scored, part, config, progress=progress.ranking, processes=processes)
+    if processes.is_first:
+        beside = folder.rescored(how.of(variant.name))
+        rankings.save(beside.rankings)
+        beside.write_record(
+            {
+                "variant": variant.as_dict(),
+                "rescoring": config_as_dict(how),
+                "seed": seed,
+                "data_checksum": data.summary["checksum"],
+                "surroundings": describe_surroundings(),
             }
         )
 

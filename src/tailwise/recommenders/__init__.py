@@ -18,6 +18,7 @@ from tailwise.recommenders._export import (
     describe_base_model,
     export_recommender,
     scoring_tensors,
+    title_tensors,
 )
 from tailwise.recommenders._grounding import GROUNDINGS, GroundedTitles, TitleGrounding
 from tailwise.recommenders._item_knn import ItemKNN
@@ -37,7 +38,7 @@ from tailwise.recommenders._recommend import recommend
 from tailwise.recommenders._reranked import PopularityPenalised
 from tailwise.recommenders._sequences import SequenceBatch, SequenceBatches
 from tailwise.recommenders._text_model import TextModel
-from tailwise.recommenders._title import TitleConfig, TitleRecommender
+from tailwise.recommenders._title import RescoredTitles, TitleConfig, TitleRecommender
 from tailwise.recommenders._title_decoding import TitleDecoder, TitleLists
 from tailwise.recommenders._title_encodings import encode_titles
 from tailwise.recommenders._title_prompts import TitleBatch, TitleBatches, TitlePrompts
@@ -60,6 +61,7 @@ __all__ = [
     "Negatives",
     "PopularityPenalised",
     "Recommender",
+    "RescoredTitles",
     "SASRecConfig",
     "SequenceBatch",
     "SequenceBatches",
@@ -92,5 +94,6 @@ __all__ = [
     "save_recommender",
     "scoring_tensors",
     "select_best",
+    "title_tensors",
     "top_items",
 ]

@@ -13,8 +13,9 @@ from tailwise import assets
 from tailwise.assets import HubSource
 from tailwise.recommenders._item_token import ItemTokenRecommender
 from tailwise.recommenders._language_model import fingerprint, quiet_transformers, resolve_language_model
+from tailwise.recommenders._title import TitleRecommender
 
-__all__ = ["BaseModel", "describe_base_model", "export_recommender", "scoring_tensors"]
+__all__ = ["BaseModel", "describe_base_model", "export_recommender", "scoring_tensors", "title_tensors"]
 
 BASE_OF_ADAPTER = "./base"  # a folder, never a hub id: loaded from elsewhere it is missed, not mistaken
 
@@ -46,11 +47,11 @@ class BaseModel:
     dtype: str
 
 
-def describe_base_model(recommender: ItemTokenRecommender) -> BaseModel:
+def describe_base_model(recommender: ItemTokenRecommender | TitleRecommender) -> BaseModel:
     """Tell what a recommender's backbone was made of.
 
     Args:
-        recommender: From :func:`build_item_token` or :func:`load_recommender`, not a SASRec.
+        recommender: Built on a language model, or from :func:`load_recommender`; not a SASRec.
     """
     from transformers import AutoConfig
 
@@ -80,21 +81,24 @@ def describe_base_model(recommender: ItemTokenRecommender) -> BaseModel:
     )
 
 
-def export_recommender(recommender: ItemTokenRecommender, folder: Path, *, merged: bool = True) -> None:
+def export_recommender(
+    recommender: ItemTokenRecommender | TitleRecommender, folder: Path, *, merged: bool = True
+) -> None:
     """Write backbone, adapters, tokenizer and scoring tensors in the layouts of their libraries.
 
     Args:
         recommender: With a language model and adapters; it stays as it is.
         folder: Gets ``adapter/`` (peft), ``base/`` (transformers: the frozen backbone, cut as it is,
-            which the adapters belong on), ``items.safetensors`` (:func:`scoring_tensors`) and
-            ``model/`` (transformers: both merged, float32).
+            which the adapters belong on), ``model/`` (transformers: both merged, float32), and
+            ``items.safetensors`` (:func:`scoring_tensors`) or, of a model that says titles,
+            ``titles.safetensors`` (:func:`title_tensors`).
         merged: Write ``model/``.
 
     Raises:
         ValueError: the recommender has no adapters, as SASRec.
     """
     kind = recommender.recipe.get("kind")
-    if kind != "item-token":
+    if kind not in ("item-token", "title"):
         raise ValueError(f"recommender must have a language model and adapters; got one of kind {kind!r}.")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_of = resolve_language_model(recommender.recipe["backbone"]["model"])
@@ -105,7 +109,10 @@ def export_recommender(recommender: ItemTokenRecommender, folder: Path, *, merge
         # In bfloat16 most digits of what the adapters add would be lost.
         whole = backbone.float().merge_and_unload()  # type: ignore[operator]
         _save_backbone(whole, tokenizer_of, folder / "model")
-    save_file(scoring_tensors(recommender), folder / "items.safetensors")
+    if isinstance(recommender, TitleRecommender):
+        save_file(title_tensors(recommender), folder / "titles.safetensors")
+    else:
+        save_file(scoring_tensors(recommender), folder / "items.safetensors")
 
 
 @torch.no_grad()
@@ -128,6 +135,29 @@ def scoring_tensors(recommender: ItemTokenRecommender) -> dict[str, Tensor]:
         "max_length": torch.tensor(recommender.config.max_length),
     }
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def title_tensors(recommender: TitleRecommender) -> dict[str, Tensor]:
+    """Give what stands around a language model that says titles: its prompts and the tree of all titles.
+
+    Returns:
+        ``tokens`` and ``parents`` ``[n_nodes]``, of the tree's nodes: the token that leads to each (the
+        root, 0, has -1) and the node it is said after; ``leaf_of_item`` ``[n_items]``, the node at
+        which an item's title ends, its ``end_token`` being the last on the way; ``prefix``, the first
+        tokens of a prompt; ``history_tokens``, room for the titles of a history with their ends;
+        ``longest``, tokens of the longest title with its end. All int64, on the CPU.
+    """
+    prompts, trie = recommender.prompts, recommender.trie
+    tensors = {
+        "tokens": trie.tokens,
+        "parents": trie.parents,
+        "leaf_of_item": trie.leaves(),
+        "prefix": prompts.prefix,
+        "end_token": prompts.end_token,
+        "history_tokens": prompts.history_tokens,
+        "longest": max(map(len, prompts.titles)) + 1,
+    }
+    return {name: torch.tensor(value, dtype=torch.int64) for name, value in tensors.items()}
 
 
 def _save_adapter(backbone: torch.nn.Module, folder: Path) -> None:

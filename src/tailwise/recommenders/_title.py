@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailwise.errors import ConfigError
@@ -15,12 +16,11 @@ from tailwise.optim import whole
 from tailwise.recommenders._head_loss import frozen_head_losses
 from tailwise.recommenders._negatives import NegativeSampler
 from tailwise.recommenders._protocol import History
-from tailwise.recommenders._text_model import TextModel
+from tailwise.recommenders._title_decoding import TitleDecoder
 from tailwise.recommenders._title_prompts import LAYOUTS, TitleBatch, TitleBatches, TitlePrompts
-from tailwise.recommenders._title_scores import TitleBeam, TitleScores
 from tailwise.recommenders._title_trie import TitleTrie
 
-__all__ = ["REFUSED_NEGATIVES", "REFUSED_OFFSETS", "TitleConfig", "TitleRecommender"]
+__all__ = ["REFUSED_NEGATIVES", "REFUSED_OFFSETS", "RescoredTitles", "TitleConfig", "TitleRecommender"]
 
 _TEMPLATES = ("plain", "chat")
 _REDUCTIONS = ("sum", "mean")
@@ -57,9 +57,10 @@ class TitleConfig:
             log-likelihood that items are ranked by; or their ``mean``, in which long titles weigh
             no more than short ones.
         scoring: ``exact``: every item gets its title's log-likelihood; for catalogues of some thousands of
-            items, and seconds per user. ``beam``: only items that a beam search finds do, the
-            user's own left out; the others get -inf and count as misses.
-        beam_width: Unfinished titles that the search keeps, >= 1; with ``beam``.
+            items, and seconds per user. ``beam``: items that a beam search finds do, the user's own left
+            out; the others come after them, by the likelihood of as much of their titles as was read.
+        beam_width: Unfinished titles that the search keeps, >= 1; with ``beam``. It finds about as many
+            items: a list that is longer, and metrics beyond, rest on guesses.
     """
 
     instruction: str = "Titles that one person chose, oldest first:"
@@ -188,20 +189,40 @@ class TitleRecommender(nn.Module):
             losses = losses / torch.bincount(target, minlength=rows * columns).clamp_min(1)
         return losses.view(rows, columns)
 
-    @torch.no_grad()
     def scores(self, histories: Sequence[History]) -> Tensor:
         """Score every item for every history by its title's log-likelihood; see ``Recommender.scores``.
 
-        With ``scoring="beam"``, items that the search did not find, and those of the history, get -inf.
+        With ``scoring="beam"`` those of the history get -inf; see :meth:`TitleDecoder.beam_scores` for
+        the others.
         """
+        return self.scores_by(histories)
+
+    @torch.no_grad()
+    def scores_by(
+        self,
+        histories: Sequence[History],
+        *,
+        per_token: bool = False,
+        penalties: NDArray[np.float64] | None = None,
+    ) -> Tensor:
+        """Score as :meth:`scores`, but by the mean over a title's tokens, or less a penalty per item.
+
+        Args:
+            histories: As there.
+            per_token: The mean in place of the sum.
+            penalties: ``[n_items]``, in nats; taken from each item's score.
+        """
+        how: dict[str, Any] = {"per_token": per_token, "penalties": penalties}
         was_training = self.training
         self.eval()
         try:
             prompts = [self.prompts.prompt(history) for history in histories]
             if self.config.scoring == "beam":
                 seen = [np.asarray(history, dtype=np.int64) for history in histories]
-                return self._beam(prompts, seen)
-            return self._exact(prompts)
+                found = self.decoder.beam_scores(prompts, excluded=seen, width=self.config.beam_width, **how)
+            else:
+                found = self.decoder.scores(prompts, **how)
+            return torch.from_numpy(found)
         finally:
             self.train(was_training)
 
@@ -211,12 +232,9 @@ class TitleRecommender(nn.Module):
         return TitleTrie(self.prompts.titles, self.prompts.end_token)
 
     @cached_property
-    def _exact(self) -> TitleScores:
-        return TitleScores(_Adapted(self._folder, self._causal), self.trie)
-
-    @cached_property
-    def _beam(self) -> TitleBeam:
-        return TitleBeam(_Adapted(self._folder, self._causal), self.trie, width=self.config.beam_width)
+    def decoder(self) -> TitleDecoder:
+        """Searches and scores titles by the model as it is at the time; put it in evaluation mode first."""
+        return TitleDecoder(self._causal, self.trie, terminator=self.prompts.end_token)
 
     def content(self) -> dict[str, str]:
         """Return digests of what the recipe names but does not hold: the titles' and prompts' tokens."""
@@ -235,14 +253,27 @@ class TitleRecommender(nn.Module):
         return [{"params": named, "weight_decay": weight_decay, "lr": learning_rate}]
 
 
-class _Adapted(TextModel):
-    """A text model that reads with a given language model, as it is at the time."""
+class RescoredTitles:
+    """A title recommender whose titles are scored another way: see :meth:`TitleRecommender.scores_by`.
 
-    def __init__(self, folder: Path, language_model: Any) -> None:
-        parameter = next(language_model.parameters())
-        super().__init__(folder, device=parameter.device, dtype=parameter.dtype)
-        self._given = language_model
+    Args:
+        recommender: Whose titles; it stays as it is.
+        per_token: The mean over a title's tokens in place of the sum.
+        penalties: ``[n_items]``, in nats; taken from each item's score.
+    """
+
+    def __init__(
+        self, recommender: TitleRecommender, *, per_token: bool, penalties: NDArray[np.float64]
+    ) -> None:
+        self._recommender = recommender
+        self._per_token = per_token
+        self._penalties = penalties
 
     @property
-    def _model(self) -> Any:
-        return self._given
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return self._recommender.n_items
+
+    def scores(self, histories: Sequence[History]) -> Tensor:
+        """Score every item for every history; see ``Recommender.scores``."""
+        return self._recommender.scores_by(histories, per_token=self._per_token, penalties=self._penalties)

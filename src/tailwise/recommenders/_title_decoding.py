@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
-from tailwise.recommenders._title_trie import TitleTrie
+from tailwise.recommenders._prompt_reader import PromptReader
+from tailwise.recommenders._title_trie import AllowedItems, TitleTrie
 
 __all__ = ["TitleDecoder", "TitleLists"]
 
@@ -69,7 +68,7 @@ class TitleDecoder:
         spoken[spoken == trie.end_token] = terminator
         self._spoken: Ints = spoken  # by node; the root's -1 is never said
         self._depths = _depths(trie)
-        self._leaf_of = _leaves(trie)
+        self._leaf_of = trie.leaves()
 
     def scores(
         self,
@@ -127,8 +126,10 @@ class TitleDecoder:
 
         Only items that a row does not exclude can be said, so every list is valid and of full length: each
         beginning that is kept has an allowed item below it. Token by token the ``width`` most
-        likely beginnings (finished titles among them) are kept. As wide as there are titles, the search is
-        exact. ``per_token`` and ``penalties`` order what was found; they do not steer the search.
+        likely unfinished titles go on, and finished ones are kept, until no title could join the ``k`` most
+        likely finished ones (the ``width`` most likely, where lists are ordered by anything but the sum). As
+        wide as there are titles, the search is exact. ``per_token`` and ``penalties`` order what was
+        found; they do not steer the search.
 
         Args:
             prompts: Tokens, one or more each.
@@ -146,30 +147,82 @@ class TitleDecoder:
         penalty = self._checked_penalties(penalties)
         if not 1 <= k <= width:
             raise ValueError(f"k must be in 1..width={width}; got {k}.\n  Widen the beam.")
-        excluded = [()] * len(prompts) if excluded is None else excluded
-        if len(excluded) != len(prompts):
-            raise ValueError(f"excluded must have {len(prompts)} rows; got {len(excluded)}.")
+        excluded = _checked_excluded(excluded, len(prompts))
+        # By the sum alone, what is behind k finished titles is in no list of k.
+        n_wanted = width if per_token or penalties is not None else k
         lists = TitleLists(
             np.empty((len(prompts), k), dtype=np.int64), np.empty((len(prompts), k), dtype=np.float64)
         )
-        rows_at_once = max(1, self._tokens_at_once // width)
-        for begin in range(0, len(prompts), rows_at_once):
-            rows = slice(begin, begin + rows_at_once)
-            self._search(
-                prompts[rows],
-                excluded[rows],
-                TitleLists(lists.items[rows], lists.scores[rows]),
-                width=width,
-                per_token=per_token,
-                penalty=penalty,
-            )
+        for rows in self._parts(len(prompts), width):
+            allowed = self.trie.without(excluded[rows])
+            _check_enough(allowed, len(prompts[rows]), k)
+            found, _ = self._search(prompts[rows], allowed, width, n_wanted=n_wanted)
+            which, items, scores = self._scored(found, allowed, per_token, penalty)
+            best = _best_of_each_row(which, scores, items, k)
+            lists.items[rows] = items[best].reshape(-1, k)
+            lists.scores[rows] = scores[best].reshape(-1, k)
         return lists
+
+    def beam_scores(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        excluded: Sequence[ArrayLike] | None = None,
+        width: int,
+        per_token: bool = False,
+        penalties: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
+        """Score every item, exactly what :meth:`beam_search` finds, and the others behind.
+
+        A title that was not found is judged by as much of it as was read, in the same manner, and then
+        moved behind all that were found. So the order from the first of them on is a guess.
+
+        Args:
+            prompts: Tokens, one or more each.
+            excluded: Items of each row that make room for others; a row may exclude all. None: none.
+            width: Beginnings that are kept, >= 1.
+            per_token: The mean over a title's tokens in place of the sum.
+            penalties: ``[n_items]`` finite; subtracted from each item's score.
+
+        Returns:
+            ``[rows, n_items]`` float32; -inf for excluded items.
+
+        Raises:
+            ValueError: a prompt is empty, ``width`` < 1, or an item does not exist.
+        """
+        _check_prompts(prompts)
+        penalty = self._checked_penalties(penalties)
+        if width < 1:
+            raise ValueError(f"width must be >= 1; got {width}.")
+        excluded = _checked_excluded(excluded, len(prompts))
+        scores = np.full((len(prompts), self.trie.n_items), -np.inf, dtype=np.float32)
+        # A row that excludes everything has nothing to say.
+        searched = [r for r, items in enumerate(excluded) if np.unique(items).size < self.trie.n_items]
+        for part in self._parts(len(searched), width):
+            rows = searched[part]
+            allowed = self.trie.without([excluded[row] for row in rows])
+            found, missed = self._search([prompts[row] for row in rows], allowed, width, n_wanted=width)
+            which, items, guesses = self._scored(missed, allowed, per_token, penalty)
+            behind = np.full((len(rows), self.trie.n_items), -np.inf)
+            behind[which, items] = guesses
+            which, items, measured = self._scored(found, allowed, per_token, penalty)
+            worst = np.full(len(rows), np.inf)
+            np.minimum.at(worst, which, measured)
+            behind -= np.maximum(behind.max(axis=1) - worst, 0)[:, None] + 1
+            behind[which, items] = measured
+            scores[rows] = behind
+        return scores
+
+    def _parts(self, n_rows: int, width: int) -> Iterator[slice]:
+        """Neighbouring rows that are searched side by side."""
+        at_once = max(1, self._tokens_at_once // width)
+        return (slice(begin, begin + at_once) for begin in range(0, n_rows, at_once))
 
     # Every title
 
     def _read_titles(self, prompts: Sequence[Sequence[int]], items: Ints, per_token: bool) -> Floats:
         """Scores ``[rows, len(items)]`` without penalties."""
-        reader = _Reader(self._model, prompts)
+        reader = PromptReader(self._model, prompts)
         wanted, back = np.unique(self._leaf_of[items], return_inverse=True)
         # In the order of titles' tokens: neighbours begin alike.
         order = np.argsort(self.trie._begins[wanted])
@@ -190,7 +243,7 @@ class TitleDecoder:
             yield slice(begin, end)
             begin = end
 
-    def _read_leaves(self, reader: "_Reader", leaves: Ints) -> Floats:
+    def _read_leaves(self, reader: PromptReader, leaves: Ints) -> Floats:
         """Log-likelihoods ``[rows, len(leaves)]`` of some titles, their beginnings read once."""
         path, above = [leaves], self.trie.parents[leaves]
         while above.size:
@@ -217,61 +270,57 @@ class TitleDecoder:
     # The best titles
 
     def _search(
-        self,
-        prompts: Sequence[Sequence[int]],
-        excluded: Sequence[ArrayLike],
-        lists: TitleLists,
-        *,
-        width: int,
-        per_token: bool,
-        penalty: Floats,
-    ) -> None:
-        reader = _Reader(self._model, prompts)
-        allowed = self.trie.without(excluded)
-        k = lists.items.shape[1]
+        self, prompts: Sequence[Sequence[int]], allowed: AllowedItems, width: int, *, n_wanted: int
+    ) -> tuple["_Beginnings", "_Beginnings"]:
+        """Titles that were found, and beginnings of all others as far as they were read.
+
+        A beginning goes on as long as it could become one of the ``n_wanted`` best.
+        """
+        reader = PromptReader(self._model, prompts)
         n_rows = len(prompts)
-        n_allowed = allowed.n_below(np.arange(n_rows), np.zeros(n_rows, dtype=np.int64))
-        if bool((n_allowed < k).any()):
-            row = int(np.argmax(n_allowed < k))
-            raise ValueError(
-                f"k must be at most the number of items that a row allows; got {k} with {n_allowed[row]} in "
-                f"row {row}.\n  Exclude fewer items, or ask for a shorter list."
-            )
-        # Beginnings that are open, and titles that are finished: row, node and log-likelihood of each.
-        rows, nodes, totals = np.arange(n_rows), np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows)
-        slots = np.full(n_rows, -1, dtype=np.int64)
-        done_rows, done_nodes, done_totals = rows[:0], nodes[:0], totals[:0]
-        logits: Tensor | None = None
-        places = np.zeros(n_rows, dtype=np.int64)
-        while rows.size:
-            found = allowed.children(rows, nodes)
-            of = found.parents
-            said = reader.log_probabilities_of(logits, rows[of], places[of], self._spoken[found.nodes])
-            is_end = found.tokens == self.trie.end_token
-            all_rows = np.concatenate([done_rows, rows[of]])
-            all_nodes = np.concatenate([done_nodes, found.nodes])
-            all_totals = np.concatenate([done_totals, totals[of] + said])
-            all_done = np.concatenate([np.ones(done_rows.size, dtype=np.bool_), is_end])
-            all_slots = np.concatenate([np.full(done_rows.size, -1), slots[of]])
-            kept = _best_of_each_row(all_rows, all_totals, all_nodes, width)
-            finished, opened = kept[all_done[kept]], kept[~all_done[kept]]
-            done_rows, done_nodes, done_totals = all_rows[finished], all_nodes[finished], all_totals[finished]
-            rows, nodes, totals = all_rows[opened], all_nodes[opened], all_totals[opened]
-            if not rows.size:
+        found, missed = [], []
+        best_found = np.full((n_rows, n_wanted), -np.inf)  # of each row, descending
+        # Beginnings that are open, the slot of each one's last token and its place among its row's.
+        now = _Beginnings(np.arange(n_rows), np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows))
+        slots, places = np.full(n_rows, -1), np.zeros(n_rows, dtype=np.int64)
+        logits: Any = None
+        while now.rows.size:
+            out = allowed.children(now.rows, now.nodes)
+            of = out.parents
+            said = reader.log_probabilities_of(logits, now.rows[of], places[of], self._spoken[out.nodes])
+            grown = _Beginnings(now.rows[of], out.nodes, now.totals[of] + said)
+            is_end = out.tokens == self.trie.end_token
+            ended = grown.at(np.flatnonzero(is_end))
+            found.append(ended)
+            for row, total in zip(ended.rows, ended.totals, strict=True):
+                best_found[row, -1] = max(best_found[row, -1], total)
+                best_found[row] = -np.sort(-best_found[row])
+            # A title only loses by going on: behind ``n_wanted`` finished ones it stays.
+            is_open = np.flatnonzero(~is_end & (grown.totals > best_found[grown.rows, -1]))
+            going = grown.at(is_open)
+            kept = is_open[_best_of_each_row(going.rows, going.totals, going.nodes, width)]
+            missed.append(grown.at(np.setdiff1d(np.flatnonzero(~is_end), kept)))
+            now, slots = grown.at(kept), slots[of][kept]
+            if not kept.size:
                 break
             # One token after each beginning, those of a row side by side.
-            places = _places_in_rows(rows)
+            places = _places_in_rows(now.rows)
             tokens = np.full((n_rows, int(places.max()) + 1), -1, dtype=np.int64)
             after = np.full(tokens.shape, -1, dtype=np.int64)
-            tokens[rows, places], after[rows, places] = self._spoken[nodes], all_slots[opened]
+            tokens[now.rows, places], after[now.rows, places] = self._spoken[now.nodes], slots
             slots = reader.n_slots + places
             logits = reader.read(tokens, after)
-        which, items = allowed.items_below(done_rows, done_nodes)
-        lengths = self._depths[done_nodes][which] if per_token else 1
-        scores = done_totals[which] / lengths - penalty[items]
-        best = _best_of_each_row(done_rows[which], scores, items, k)
-        lists.items[:] = items[best].reshape(n_rows, k)
-        lists.scores[:] = scores[best].reshape(n_rows, k)
+        return _joined(found), _joined(missed)
+
+    def _scored(
+        self, of: "_Beginnings", allowed: AllowedItems, per_token: bool, penalty: Floats
+    ) -> tuple[Ints, Ints, Floats]:
+        """Row, item and score of every allowed item below some beginnings, rows ascending."""
+        which, items = allowed.items_below(of.rows, of.nodes)
+        lengths = self._depths[of.nodes][which] if per_token else 1
+        scores = of.totals[which] / lengths - penalty[items]
+        order = np.argsort(of.rows[which], kind="stable")
+        return of.rows[which][order], items[order], scores[order]
 
     def _checked_penalties(self, penalties: ArrayLike | None) -> Floats:
         if penalties is None:
@@ -294,117 +343,24 @@ class TitleDecoder:
         return chosen
 
 
-class _Reader:
-    """Prompts that a model has read, a row each, and tokens read after them, each with its own past."""
+@dataclass(frozen=True, eq=False)
+class _Beginnings:
+    """Beginnings of titles, whole ones among them: row, node and log-likelihood of each."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-        from transformers import DynamicCache
+    rows: Ints
+    nodes: Ints
+    totals: Floats
 
-        self.n_rows = len(prompts)
-        self._model = model
-        self._device = next(model.parameters()).device
-        self._cache: Any = DynamicCache()
-        lengths = np.array([len(prompt) for prompt in prompts])
-        self._lengths = torch.from_numpy(lengths).to(self._device)
-        longest = int(lengths.max())
-        tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):  # on the right: what comes next is a neighbour everywhere
-            tokens[row, longest - len(prompt) :] = torch.tensor(list(map(int, prompt)))
-        columns = torch.arange(longest, device=self._device)
-        self._is_prompt = columns >= longest - self._lengths[:, None]  # [rows, longest]
-        self._depths = np.zeros((self.n_rows, 0), dtype=np.int64)  # of each slot, 1 = next to the prompt
-        self._sees = np.zeros((self.n_rows, 0, 0), dtype=np.bool_)  # [rows, slots, slots]
-        with torch.no_grad():
-            after = model(
-                input_ids=tokens.to(self._device),
-                attention_mask=self._is_prompt.long(),
-                position_ids=(self._is_prompt.long().cumsum(1) - 1).clamp_min(0),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        self._first = after.logits[:, -1].float()  # [rows, vocabulary]
+    def at(self, places: Ints) -> "_Beginnings":
+        return _Beginnings(self.rows[places], self.nodes[places], self.totals[places])
 
-    @property
-    def n_slots(self) -> int:
-        """Tokens of each row after its prompt, padding included."""
-        return self._depths.shape[1]
 
-    @torch.no_grad()
-    def read(self, tokens: Ints, after: Ints) -> Tensor:
-        """Read tokens ``[rows, n]``, each after an earlier slot (-1: after the prompt); -1 is padding.
-
-        ``after`` may name slots of this very call. Returns logits ``[rows, n, vocabulary]`` float32.
-        """
-        n_rows, n_new = tokens.shape
-        begin, end = self.n_slots, self.n_slots + n_new
-        sees = np.zeros((n_rows, end, end), dtype=np.bool_)
-        sees[:, :begin, :begin] = self._sees
-        depths = np.concatenate([self._depths, np.ones((n_rows, n_new), dtype=np.int64)], axis=1)
-        every = np.arange(n_rows)
-        refers_here = bool((after >= begin).any())
-        if refers_here:  # one by one: a token may follow the one before it
-            for place in range(n_new):
-                self._place(sees, depths, every, begin + place, after[:, place])
-        else:
-            has_parent = after >= 0
-            parents = np.maximum(after, 0)
-            if begin:
-                past = sees[every[:, None], parents, :begin] & has_parent[..., None]
-                sees[:, begin:, :begin] = past
-                depths[:, begin:] = np.where(has_parent, depths[every[:, None], parents] + 1, 1)
-            sees[:, np.arange(begin, end), np.arange(begin, end)] = True
-        self._sees, self._depths = sees, depths
-        dtype = self._first.dtype if self._model.dtype is None else self._model.dtype
-        visible = torch.cat(
-            [
-                self._is_prompt[:, None].expand(-1, n_new, -1),
-                torch.from_numpy(sees[:, begin:]).to(self._device),
-            ],
-            dim=2,
-        )
-        mask = torch.zeros(visible.shape, dtype=dtype, device=self._device)
-        mask.masked_fill_(~visible, torch.finfo(dtype).min)
-        positions = self._lengths[:, None] - 1 + torch.from_numpy(depths[:, begin:]).to(self._device)
-        out = self._model(
-            input_ids=torch.from_numpy(np.maximum(tokens, 0)).to(self._device),
-            attention_mask=mask[:, None],
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        logits: Tensor = out.logits.float()
-        return logits
-
-    @staticmethod
-    def _place(sees: NDArray[np.bool_], depths: Ints, every: Ints, slot: int, after: Ints) -> None:
-        has_parent, parents = after >= 0, np.maximum(after, 0)
-        sees[:, slot] = sees[every, parents] & has_parent[:, None]
-        sees[:, slot, slot] = True
-        depths[:, slot] = np.where(has_parent, depths[every, parents] + 1, 1)
-
-    def forget(self) -> None:
-        """Go back to the prompts."""
-        if self.n_slots:
-            self._cache.crop(-self.n_slots)
-        self._depths = self._depths[:, :0]
-        self._sees = self._sees[:, :0, :0]
-
-    def log_probabilities(self, logits: Tensor, before: Ints, tokens: Ints) -> Floats:
-        """``[rows, n]``: of each of ``n`` tokens after slots of the last call (-1: the prompt)."""
-        together = torch.cat([logits, self._first[:, None]], dim=1)  # -1 is the last
-        normaliser = torch.logsumexp(together, dim=-1)  # [rows, slots + 1]
-        slots = torch.from_numpy(np.array(before)).to(self._device)
-        words = torch.from_numpy(np.array(tokens)).to(self._device)
-        said = together[:, slots, words] - normaliser[:, slots]
-        return said.double().cpu().numpy()
-
-    def log_probabilities_of(self, logits: Tensor | None, rows: Ints, places: Ints, tokens: Ints) -> Floats:
-        """``[n]``: of each token after a place of its row in the last call; after the prompt before any."""
-        given = self._first[:, None] if logits is None else logits
-        normaliser = torch.logsumexp(given, dim=-1)
-        r, p, t = (torch.from_numpy(np.array(x)).to(self._device) for x in (rows, places, tokens))
-        return (given[r, p, t] - normaliser[r, p]).double().cpu().numpy()
+def _joined(parts: Sequence[_Beginnings]) -> _Beginnings:
+    return _Beginnings(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.nodes for part in parts]),
+        np.concatenate([part.totals for part in parts]),
+    )
 
 
 def _best_of_each_row(rows: Ints, scores: Floats, ties: Ints, n: int) -> Ints:
@@ -430,13 +386,21 @@ def _depths(trie: TitleTrie) -> Ints:
     return depths
 
 
-def _leaves(trie: TitleTrie) -> Ints:
-    """The leaf of each item, ``[n_items]``."""
-    leaves = np.flatnonzero(trie.is_leaf(np.arange(trie.n_nodes)))
-    leaves = leaves[np.argsort(trie._begins[leaves])]
-    of_items = np.empty(trie.n_items, dtype=np.int64)
-    of_items[trie.items] = np.repeat(leaves, trie.n_below(leaves))
-    return of_items
+def _checked_excluded(excluded: Sequence[ArrayLike] | None, n_rows: int) -> Sequence[ArrayLike]:
+    given = [()] * n_rows if excluded is None else excluded
+    if len(given) != n_rows:
+        raise ValueError(f"excluded must have {n_rows} rows; got {len(given)}.")
+    return given
+
+
+def _check_enough(allowed: AllowedItems, n_rows: int, k: int) -> None:
+    n_allowed = allowed.n_below(np.arange(n_rows), np.zeros(n_rows, dtype=np.int64))
+    if bool((n_allowed < k).any()):
+        row = int(np.argmax(n_allowed < k))
+        raise ValueError(
+            f"k must be at most the number of items that a row allows; got {k} with {n_allowed[row]} in "
+            f"row {row}.\n  Exclude fewer items, or ask for a shorter list."
+        )
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:

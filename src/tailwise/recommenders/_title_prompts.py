@@ -131,6 +131,11 @@ class TitlePrompts:
         """Size of the catalogue."""
         return len(self.titles)
 
+    @property
+    def history_tokens(self) -> int:
+        """Tokens that the titles of a history may take, their ends included, in a prompt."""
+        return self._room - self._longest
+
     def digest(self) -> str:
         """SHA-256 of all that texts are made of."""
         lines = np.concatenate([self.prefix, *self._lines, [self.end_token, self.max_tokens]])
@@ -140,7 +145,7 @@ class TitlePrompts:
         """Return the most recent items of a history that a prompt has room for, oldest first."""
         items = np.asarray(history, dtype=np.int64)
         from_the_end = np.cumsum(self._lengths[items[::-1]])
-        n = int(np.searchsorted(from_the_end, self._room - self._longest, side="right"))
+        n = int(np.searchsorted(from_the_end, self.history_tokens, side="right"))
         return items[items.size - n :]
 
     def prompt(self, history: History) -> list[int]:

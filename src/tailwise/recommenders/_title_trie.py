@@ -139,6 +139,14 @@ class TitleTrie:
         """Give the items whose titles end at a node: none unless it is a leaf."""
         return self.items_below(node) if self.is_leaf(node) else self.items[:0]
 
+    def leaves(self) -> Ints:
+        """Give the node at which each item's title ends: ``[n_items]``."""
+        leaves = np.flatnonzero(self.is_leaf(np.arange(self.n_nodes)))
+        leaves = leaves[np.argsort(self._begins[leaves])]
+        of_items = np.empty(self.n_items, dtype=np.int64)
+        of_items[self.items] = np.repeat(leaves, self.n_below(leaves))
+        return of_items
+
     def without(self, excluded: Sequence[ArrayLike]) -> "AllowedItems":
         """Leave items out, other ones for each row of a batch.
 

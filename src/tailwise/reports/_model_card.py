@@ -12,6 +12,7 @@ from typing import Any
 
 from tailwise.recommenders import BaseModel
 from tailwise.reports._metrics_file import check_metrics
+from tailwise.reports._model_card_kinds import CARD_KINDS, CardKind
 from tailwise.reports._numbers import (
     LEVEL,
     NOTHING,
@@ -27,47 +28,7 @@ from tailwise.reports._numbers import (
 from tailwise.reports._results import ACCURACY_LABELS, Results
 from tailwise.reports._tables import escape_markdown
 
-__all__ = ["LOAD_ADAPTER", "LOAD_MERGED", "SCORE", "ExportFacts", "model_card"]
-
-LOAD_MERGED = """\
-from transformers import AutoModel
-
-backbone = AutoModel.from_pretrained("model", dtype="auto").eval()
-"""
-LOAD_ADAPTER = """\
-from peft import PeftModel
-from transformers import AutoModel
-
-base = AutoModel.from_pretrained("base", dtype="auto")
-backbone = PeftModel.from_pretrained(base, "adapter").eval()
-"""
-SCORE = """\
-import polars as pl
-import torch
-from safetensors.torch import load_file
-from torch.nn.functional import layer_norm, linear
-
-items = load_file("items.safetensors")
-catalogue = pl.read_parquet("catalogue.parquet")  # row = item_index
-
-@torch.no_grad()
-def score(history):  # item_index of a user's items, oldest first
-    recent = torch.tensor(history, dtype=torch.int64)[-int(items["max_length"]):]
-    tokens = items["item_vectors"][recent] * items["token_scale"]  # [positions, width]
-    if not len(recent):
-        tokens = items["item_vectors"].new_zeros(1, items["item_vectors"].shape[1])
-    states = backbone(inputs_embeds=tokens[None].to(backbone.dtype), use_cache=False).last_hidden_state
-    last = layer_norm(states[0, -1].float(), states.shape[-1:])  # [width]
-    query = linear(last, items["query.weight"], items["query.bias"])
-    return items["item_vectors"] @ query  # [n_items], higher is better
-
-index = dict(zip(catalogue["item_id"], catalogue["item_index"]))
-history = [index[item] for item in catalogue["item_id"].head(3)]  # put a user's item_ids here
-scores = score(history)
-scores[history] = -torch.inf  # seen items are scored like any other
-best = scores.argsort(descending=True)[:10].tolist()
-print(catalogue[best].select("item_id", "title"))
-"""
+__all__ = ["ExportFacts", "model_card"]
 
 _PAPER = "https://arxiv.org/abs/2603.12752"
 _LICENCE_KEY = re.compile(r"[a-z0-9][a-z0-9.-]*")  # of the hub; a sentence about terms is none
@@ -82,7 +43,8 @@ class ExportFacts:
         seed: Of the training that was exported.
         record: Of that training, as ``record.json`` holds it.
         base: The language model behind it.
-        tokens: Settings of the item-token recommender, by name.
+        kind: Of the recommender: ``item-token`` or ``title``.
+        settings: Of the recommender, by name.
         training_histories: Users whose histories were trained on, at most; None: all.
         data_licence: As the registry of assets says; None for one's own data.
         merged: There is a ``model/``.
@@ -93,7 +55,8 @@ class ExportFacts:
     seed: int
     record: Mapping[str, Any]
     base: BaseModel
-    tokens: Mapping[str, Any]
+    kind: str
+    settings: Mapping[str, Any]
     training_histories: int | None
     data_licence: str | None
     merged: bool
@@ -131,6 +94,10 @@ def model_card(metrics: Mapping[str, Any], facts: ExportFacts) -> str:
         _citation(facts),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _kind(facts: ExportFacts) -> CardKind:
+    return CARD_KINDS[facts.kind]
 
 
 def _is_eisam(facts: ExportFacts) -> bool:
@@ -171,12 +138,11 @@ def _what_it_is(results: Results, facts: ExportFacts) -> list[str]:
     named = f"[{named}](https://huggingface.co/{base.hub_id})" if base.hub_id else named
     label = escape_markdown(results.labels[facts.variant])
     data_name = escape_markdown(_data_name(results))
+    kind = _kind(facts)
     about = (
-        "It reads a user's history, one token per item, and scores every one of the "
-        f"{count(data['n_items'])} items of {data_name}. Behind it is the language model {named}, "
-        f"{_layers(base)}, frozen, with LoRA adapters of rank {base.lora_rank}; an item's vector is made "
-        f"from the language model's encoding of its title{_residual(facts)}. It was trained with "
-        f"**{label}**."
+        f"{kind.about.format(n_items=count(data['n_items']), data=data_name)} Behind it is the language "
+        f"model {named}, {_layers(base)}, frozen, with LoRA adapters of rank "
+        f"{base.lora_rank}{kind.made(facts.settings)}. It was trained with **{label}**."
     )
     if _is_eisam(facts):
         about += f" EISAM here is *our reconstruction of EISAM* ([arXiv 2603.12752]({_PAPER}))."
@@ -186,15 +152,14 @@ def _what_it_is(results: Results, facts: ExportFacts) -> list[str]:
         ["`adapter/`", "the LoRA adapters in peft's layout; they belong on `base/`, not on the whole model"],
         ["`base/`", f"{where} ({_layers(base)}, {base.dtype}) and the tokenizer"],
         *(
-            [["`model/`", f"both merged (float32{_rounding(base)}), and the tokenizer"]]
+            [["`model/`", f"both merged (float32{_rounding(base)}), and the tokenizer{kind.merged_note}"]]
             if facts.merged
             else []
         ),
-        ["`items.safetensors`", "item vectors, and what turns a hidden state into scores"],
+        list(kind.file),
         [
             "`catalogue.parquet`",
-            "`item_id`, `title`, `item_index` (row of the item vectors), `n_training_interactions`, "
-            "`segment`",
+            f"`item_id`, `title`, `item_index` ({kind.catalogue}), `n_training_interactions`, `segment`",
         ],
         ["`export.json`", "what was exported, and the SHA-256 of every file"],
     ]
@@ -206,22 +171,19 @@ def _rounding(base: BaseModel) -> str:
     return "" if base.dtype == "float32" else f"; scores differ from the run's by {base.dtype}'s rounding"
 
 
-def _residual(facts: ExportFacts) -> str:
-    return ", plus a vector of its own" if facts.tokens["id_residual"] else ""
-
-
 def _how_to_load(facts: ExportFacts) -> list[str]:
     """Code that runs in the export's folder, without Tailwise."""
-    first = LOAD_MERGED if facts.merged else LOAD_ADAPTER
+    kind = _kind(facts)
+    first = kind.load_merged if facts.merged else kind.load_adapter
     parts = [
         "In this folder, without Tailwise:",
         f"```python\n{first}```",
-        f"```python\n{SCORE}```",
+        f"```python\n{kind.use}```",
     ]
     if facts.merged:
         parts += [
             "The same backbone from its two parts, by peft:",
-            f"```python\n{LOAD_ADAPTER}```",
+            f"```python\n{kind.load_adapter}```",
         ]
     return parts
 
@@ -237,7 +199,7 @@ def _training_rows(results: Results, facts: ExportFacts) -> list[list[str]]:
     rows = [
         ["optimizer", f"{variant['optimizer']}: {_settings(own)}"],
         ["training", _settings(training)],
-        ["recommender", _settings(facts.tokens)],
+        ["recommender", _settings(facts.settings)],
         [
             "data",
             f"{_data_name(results)}: {count(data['n_users'])} users, {count(data['n_items'])} items, "
@@ -346,8 +308,8 @@ def _limitations(results: Results, facts: ExportFacts) -> list[str]:
     cold = [row for row in metrics["segments"]["segments"] if row["name"] == "cold"]
     n_cold = cold[0]["n_items"] if cold else 0
     sentences = [
-        f"It knows the {count(metrics['data']['n_items'])} items of its catalogue and no others; another "
-        "item needs another training.",
+        f"It knows the {count(metrics['data']['n_items'])} items of its catalogue and no others; "
+        f"{_kind(facts).new_items}",
         "It was judged on logged choices, which depend on what was shown to people; no live test is part of "
         "this record.",
         f"The numbers are of {name} and of this split. They say nothing about other catalogues or times.",

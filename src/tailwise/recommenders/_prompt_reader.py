@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tailwise.recommenders._cache_argument import cache_argument
+
 __all__ = ["PromptReader"]
 
 Ints = NDArray[np.int64]
@@ -39,9 +41,9 @@ class PromptReader:
                 input_ids=tokens.to(self._device),
                 attention_mask=self._is_prompt.long(),
                 position_ids=(self._is_prompt.long().cumsum(1) - 1).clamp_min(0),
-                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **cache_argument(model, self._cache),
             )
         self._first = after.logits[:, -1].float()  # [rows, vocabulary]
 
@@ -90,8 +92,8 @@ class PromptReader:
             input_ids=torch.from_numpy(np.maximum(tokens, 0)).to(self._device),
             attention_mask=mask[:, None],
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
+            **cache_argument(self._model, self._cache),
         )
         logits: Tensor = out.logits.float()
         return logits

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailwise.errors import ConfigError
+from tailwise.recommenders._cache_argument import cache_argument
 from tailwise.recommenders._language_model import (
     choose_dtype,
     config_of_depth,
@@ -269,9 +270,9 @@ class TextModel:
         """
         output = self._model(
             input_ids=tokens.to(self.device),
-            past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=keep,
+            **cache_argument(self._model, cache),
             **inputs,
         )
         logits: Tensor = output.logits

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit format clean
+.PHONY: help install lock demo test check unit format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -18,6 +18,15 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 install: $(STAMP) ## Create the environment in .venv
+
+# The comment on top stays; a build's own mark, as in 2.13.0+cpu, is dropped.
+lock: ## Write the versions of a fresh environment into constraints.txt
+	grep -E '^#|^torch==' constraints.txt > constraints.new
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --constraint constraints.new torch
+	$(VENV)/lock/bin/python -m pip install --quiet --constraint constraints.new ".[dev]"
+	{ grep '^#' constraints.new; $(VENV)/lock/bin/python -m pip freeze --exclude tailwise | sed -E 's/\+[a-z0-9.]+$$//'; } > constraints.txt
+	rm -rf constraints.new $(VENV)/lock
 
 demo: $(STAMP) ## Main job on real data with a real LLM: table, and runs/demo/report.html
 	$(BIN)/tailwise assets fetch ml-100k smollm2-135m

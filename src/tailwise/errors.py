@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "LogUnavailableError",
     "NotTrainedError",
     "StoppedElsewhereError",
     "TailwiseError",
@@ -39,6 +40,10 @@ class AssetError(TailwiseError):
 
 class CheckpointError(TailwiseError):
     """A stored state does not fit the object it is loaded into, or is damaged."""
+
+
+class LogUnavailableError(TailwiseError):
+    """The event log can neither be written nor read now; nothing of what was asked has been kept."""
 
 
 class NotTrainedError(TailwiseError):

@@ -1,0 +1,1 @@
+"""Impressions, clicks and purchases in; a durable log out."""

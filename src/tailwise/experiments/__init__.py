@@ -1,0 +1,1 @@
+"""Assignments and the event log in; effects, guardrails and decisions out."""

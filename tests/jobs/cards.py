@@ -3,7 +3,12 @@
 import contextlib
 import io
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "run_model_card.py"
 
 
 def blocks_of(card):
@@ -19,3 +24,12 @@ def run_blocks(blocks, folder):
         for block in blocks:
             exec(block, names)
     return names, told.getvalue()
+
+
+def run_recipe(export):
+    """What `recipes/run_model_card.py` prints of an export, its copy of the code apart."""
+    done = subprocess.run(
+        [sys.executable, str(RECIPE), str(export)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

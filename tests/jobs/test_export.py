@@ -22,7 +22,7 @@ from tailwise.recommenders import load_recommender
 from tailwise.reports import read_metrics
 
 from .builders import tiny_config
-from .cards import blocks_of, run_blocks
+from .cards import blocks_of, run_blocks, run_recipe
 
 pytestmark = pytest.mark.usefixtures("tailwise_cache")
 
@@ -120,6 +120,13 @@ def test_the_example_of_the_card_lists_the_best_unseen_items(run, exported):
     best = scores.argsort(descending=True)[:10].tolist()
     assert names["best"] == best
     assert f"i{best[0]:02d}" in told
+
+
+def test_the_recipe_prints_the_list_that_the_cards_lines_make(exported):
+    _, told = run_blocks(blocks_of((exported / "README.md").read_text())[:2], exported)
+    printed = run_recipe(exported)
+    assert "AutoModel.from_pretrained" in printed
+    assert printed.endswith(told)
 
 
 def test_scores_tell_trainings_apart(run, exported):

@@ -14,7 +14,7 @@ from tailwise.jobs._train_variant import test_part as held_out_part
 from tailwise.recommenders import load_recommender
 from tailwise.reports import read_metrics
 from tests.jobs.builders import all_rankings, final_weights
-from tests.jobs.cards import blocks_of, run_blocks
+from tests.jobs.cards import blocks_of, run_blocks, run_recipe
 
 TINY = (
     "model.depth=1",
@@ -178,6 +178,13 @@ def test_the_lines_of_the_card_say_unseen_titles_with_the_likelihood_that_the_re
         # Their beam stops by another rule than ours: most of a list agrees, and the first is as good.
         assert len(set(found) & set(beam.items[0].tolist())) >= 3
         assert float(best[found[0]]) >= float(beam.scores[0, 2]) - 1e-4
+
+
+def test_the_recipe_prints_the_list_that_the_cards_lines_make(exported):
+    _, told = run_blocks(blocks_of((exported / "README.md").read_text())[:2], exported)
+    printed = run_recipe(exported)
+    assert "AutoModelForCausalLM.from_pretrained" in printed
+    assert printed.endswith(told)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(finished, tmp_path, tiny_log, tiny_model, monkeypatch):

@@ -21,6 +21,7 @@ from tailwise.recommenders._export import (
     title_tensors,
 )
 from tailwise.recommenders._grounding import GROUNDINGS, GroundedTitles, TitleGrounding
+from tailwise.recommenders._incremental import IncrementalReader, ReadItems
 from tailwise.recommenders._item_knn import ItemKNN
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender
 from tailwise.recommenders._language_model import choose_dtype, resolve_language_model
@@ -53,6 +54,7 @@ __all__ = [
     "BatchSource",
     "GroundedTitles",
     "History",
+    "IncrementalReader",
     "ItemKNN",
     "ItemTokenConfig",
     "ItemTokenRecommender",
@@ -60,6 +62,7 @@ __all__ = [
     "NegativeSampler",
     "Negatives",
     "PopularityPenalised",
+    "ReadItems",
     "Recommender",
     "RescoredTitles",
     "SASRecConfig",

@@ -168,9 +168,17 @@ class ItemTokenRecommender(nn.Module):
 
     def _hidden(self, items: Tensor, vectors: Tensor) -> Tensor:
         """Project the hidden state of every position: ``[rows, positions]`` -> ``[..., width]`` float32."""
-        tokens = self.dropout(functional.embedding(items, vectors)) * self.token_scale
+        tokens = self.tokens(functional.embedding(items, vectors))
+        states: Tensor = self.backbone(inputs_embeds=tokens, use_cache=False).last_hidden_state
+        return self.project(states)
+
+    def tokens(self, vectors: Tensor) -> Tensor:
+        """Turn item vectors, ``[..., width]`` float32, into input of the backbone, in its dtype."""
         dtype = next(p.dtype for p in self.backbone.parameters())
-        states: Tensor = self.backbone(inputs_embeds=tokens.to(dtype), use_cache=False).last_hidden_state
+        return (self.dropout(vectors) * self.token_scale).to(dtype)
+
+    def project(self, states: Tensor) -> Tensor:
+        """Turn the backbone's states, ``[..., width]``, into what item vectors are multiplied with, float32."""
         hidden = functional.layer_norm(states.float(), states.shape[-1:])
         # Scaled so that scores start with unit variance for unit-variance item vectors.
         projected: Tensor = self.projection(hidden * hidden.shape[-1] ** -0.5)

@@ -4,7 +4,7 @@
     python recipes/run_model_card.py exports/titles
 
 The card's lines need `transformers`, `safetensors` and Polars, for either kind of recommender; peft only
-where the export has no merged weights. They are shown before they are run. See docs/export.md and docs/title.md.
+where the export has no merged weights. They are shown before they are run. See docs/export.md.
 """
 
 import argparse

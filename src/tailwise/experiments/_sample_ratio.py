@@ -1,0 +1,127 @@
+"""Did as many users see treatment as should have? A test that may be looked at after every user."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = ["SampleRatio", "check_sample_ratio"]
+
+Floats = NDArray[np.float64]
+
+_USERS_OF_PRIOR = 200.0  # of the Beta: deviations of about 3.5 percentage points are expected, if any
+_SHIFT_SD = 0.15  # of the common shift in log-odds; 0.16 is 46 against 54 per cent
+_SHIFTS, _SHIFT_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+_SHIFT_WEIGHTS = _SHIFT_WEIGHTS / _SHIFT_WEIGHTS.sum()
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """Whether first exposures split as planned.
+
+    Attributes:
+        n_control: First exposures under control.
+        n_treatment: First exposures under treatment.
+        treatment_share: Of all; NaN without any.
+        expected_share: As planned, stages weighed by their users.
+        e_value: Largest evidence so far against the planned shares.
+        p_value: Always-valid: the least so far.
+        is_mismatch: ``p_value`` <= ``alpha``: nothing that is compared can be trusted.
+        alpha: Probability of a false alarm, however often it is looked at.
+    """
+
+    n_control: int
+    n_treatment: int
+    treatment_share: float
+    expected_share: float
+    e_value: float
+    p_value: float
+    is_mismatch: bool
+    alpha: float
+
+
+def check_sample_ratio(
+    treated: object,
+    stage: object = 0,
+    *,
+    expected_share: float | dict[int, float] = 0.5,
+    alpha: float = 0.001,
+) -> SampleRatio:
+    """Test the split of first exposures, in their order, against the planned one.
+
+    Half of the evidence bets on a deviation of each stage's own (a Beta mixture of the binomial per
+    stage, multiplied), half on one shift in log-odds that all stages share (a normal mixture). Each is a
+    martingale under the planned shares, so the largest value ever seen reaches 1/alpha with probability
+    <= alpha, exactly, at any number of users.
+
+    Args:
+        treated: ``[n]`` of 0 and 1, in order of first exposure.
+        stage: ``[n]`` whole numbers, or one for all.
+        expected_share: Of treatment, in (0, 1), one for all or per stage.
+        alpha: In (0, 1). Small by default: an alarm stops everything.
+
+    Raises:
+        ValueError: an argument is outside its range, or a stage has no expected share.
+
+    Reference:
+        Lindon and Malek, Anytime-valid inference for multinomial count data (NeurIPS 2022).
+    """
+    flags = np.asarray(treated)
+    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
+        raise ValueError("treated must be a flat array of 0 and 1; got other values or another shape.")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1); got {alpha}.")
+    stages, code = np.unique(np.broadcast_to(np.asarray(stage), flags.shape), return_inverse=True)
+    shares = np.array([_share_of(int(s), expected_share) for s in stages])
+    path = _log_evidence(flags.astype(np.float64), code, shares)
+    largest = float(path.max(initial=0.0))
+    n_treatment = int(np.count_nonzero(flags))
+    p_value = float(np.exp(-largest))
+    return SampleRatio(
+        n_control=flags.size - n_treatment,
+        n_treatment=n_treatment,
+        treatment_share=n_treatment / flags.size if flags.size else float("nan"),
+        expected_share=float(shares[code].mean()) if flags.size else float("nan"),
+        e_value=float(np.exp(min(largest, 700.0))),
+        p_value=p_value,
+        is_mismatch=p_value <= alpha,
+        alpha=alpha,
+    )
+
+
+def _share_of(stage: int, expected: float | dict[int, float]) -> float:
+    if isinstance(expected, dict):
+        if stage not in expected:
+            raise ValueError(f"expected_share must name every stage; got none for stage {stage}.")
+        share = expected[stage]
+    else:
+        share = expected
+    if not 0 < share < 1:
+        raise ValueError(f"expected_share must be in (0, 1); got {share}.")
+    return share
+
+
+def _log_evidence(treated: Floats, code: NDArray[np.int64], shares: Floats) -> Floats:
+    """Logarithm of the evidence after every user. ``[n]``."""
+    n = treated.size
+    own = np.zeros(n)
+    for stage, share in enumerate(shares):
+        mine = code == stage
+        ones = np.cumsum(np.where(mine, treated, 0.0))
+        zeros = np.cumsum(mine) - ones
+        a, b = _USERS_OF_PRIOR * share, _USERS_OF_PRIOR * (1 - share)
+        mixed = special.betaln(a + ones, b + zeros) - special.betaln(a, b)
+        own += mixed - ones * np.log(share) - zeros * np.log1p(-share)
+    odds = special.logit(shares)[:, None] + _SHIFT_SD * _SHIFTS  # [stages, shifts]
+    gain = special.log_expit(odds) - np.log(shares)[:, None]
+    loss = special.log_expit(-odds) - np.log1p(-shares)[:, None]
+    common = np.empty(n)
+    total = np.log(_SHIFT_WEIGHTS)
+    for start in range(0, n, 65536):  # bounded memory: 41 shifts per user
+        part = slice(start, start + 65536)
+        steps = np.where(treated[part, None] == 1, gain[code[part]], loss[code[part]])
+        running = total + np.cumsum(steps, axis=0)
+        common[part] = special.logsumexp(running, axis=1)
+        total = running[-1]
+    return np.asarray(np.logaddexp(own, common) - np.log(2), dtype=np.float64)

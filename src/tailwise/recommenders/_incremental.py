@@ -1,4 +1,4 @@
-"""Histories that a causal recommender has read, and what it reads after them: a returning user's new items."""
+"""Histories that a causal recommender has read, and what it reads after them: new items alone."""
 
 import inspect
 from collections.abc import Sequence
@@ -39,14 +39,11 @@ class ReadItems:
         return int(self.items.nbytes) + sum(part.numel() * part.element_size() for part in self.parts)
 
     def first(self, n: int) -> "ReadItems":
-        """Return what was read up to item number ``n``; causal, it knows nothing of later ones.
-
-        The parts are views: they hold on to the memory of the whole.
-        """
+        """Return what was read up to item number ``n``, in 1..n; causal, it knows nothing of later ones."""
         parts, left = [], n
         for part in self.parts:
-            if left > 0:
-                parts.append(part[:, :, :, :left])
+            if left > 0:  # a copy where it is cut: a view would hold on to the whole
+                parts.append(part if part.shape[3] <= left else part[:, :, :, :left].clone())
             left -= part.shape[3]
         return ReadItems(self.items[:n], tuple(parts))
 

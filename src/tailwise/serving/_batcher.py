@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -58,6 +59,7 @@ class Batcher(Generic[Question, Reply]):
         max_batch: >= 1.
         max_wait_ms: How long a question waits for company while the thread is free, >= 0.
         queue_limit: Questions that may wait, >= 1.
+        prepare: Called in the thread before the first question.
         name: Of the thread.
     """
 
@@ -68,9 +70,12 @@ class Batcher(Generic[Question, Reply]):
         max_batch: int,
         max_wait_ms: float = 0.0,
         queue_limit: int,
+        prepare: Callable[[], None] | None = None,
         name: str = "batcher",
     ) -> None:
         self._answer = answer
+        self._prepare = prepare
+        self._ready: Future[None] = Future()
         self._max_batch = max_batch
         self._max_wait_s = max_wait_ms / 1000
         self._queue_limit = queue_limit
@@ -86,9 +91,14 @@ class Batcher(Generic[Question, Reply]):
         self.last_batch = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
+    async def start(self) -> None:
+        """Start the thread and wait until it has prepared itself.
+
+        Raises:
+            Exception: what ``prepare`` raised; the thread has ended then.
+        """
         self._thread.start()
+        await asyncio.wrap_future(self._ready)
 
     @property
     def n_waiting(self) -> int:
@@ -141,6 +151,13 @@ class Batcher(Generic[Question, Reply]):
                 job.future.set_exception(TimeoutError("the engine closed before this request's turn"))
 
     def _work(self) -> None:
+        try:
+            if self._prepare is not None:
+                self._prepare()
+        except Exception as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
         while True:
             batch = self._next()
             if batch is None:

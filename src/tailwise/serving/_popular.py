@@ -20,6 +20,11 @@ class PopularItems:
     def __init__(self, counts: ArrayLike) -> None:
         self._order: NDArray[np.int64] = np.argsort(-np.asarray(counts, dtype=np.int64), kind="stable")
 
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self._order)
+
     def best(
         self, k: int, *, without: AbstractSet[int] = frozenset(), mask: NDArray[np.bool_] | None = None
     ) -> list[int]:

@@ -161,7 +161,11 @@ class ServedCatalogue:
         for name in known & set(table.columns):
             values = _as_property(name, table[name])
             old = self._columns.get(name)
-            old = pl.Series(name, [None], dtype=values.dtype).new_from_index(0, self.n_items) if old is None else old
+            old = (
+                pl.Series(name, [None], dtype=values.dtype).new_from_index(0, self.n_items)
+                if old is None
+                else old
+            )
             new._columns[name] = old.clone().scatter(places, values)
         return new
 

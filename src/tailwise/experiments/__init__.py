@@ -14,6 +14,7 @@ What the numbers mean is in docs/experiments-statistics.md.
 from tailwise.experiments._anytime import AnytimePath, BurnIn, anytime_path
 from tailwise.experiments._arrays import OutcomeArrays
 from tailwise.experiments._confidence_sequence import critical_value, information_per_user, log_evidence
+from tailwise.experiments._describe import CatalogueShare, describe_catalogue, describe_groups
 from tailwise.experiments._duration import Duration, PrePeriod, plan_duration
 from tailwise.experiments._effects import (
     AnytimeEffect,
@@ -31,7 +32,7 @@ from tailwise.experiments._metrics import (
     metrics_of_kind,
 )
 from tailwise.experiments._multiple import holm
-from tailwise.experiments._sample_ratio import SampleRatio, check_sample_ratio
+from tailwise.experiments._sample_ratio import SampleRatio, check_sample_ratio, follow_sample_ratio
 from tailwise.experiments._stratified import FixedEffect, StageSize, fixed_effect, stage_sizes
 from tailwise.experiments._user_outcomes import user_outcomes
 
@@ -42,6 +43,7 @@ __all__ = [
     "AnytimeEffect",
     "AnytimePath",
     "BurnIn",
+    "CatalogueShare",
     "Duration",
     "Effects",
     "FixedEffect",
@@ -55,9 +57,12 @@ __all__ = [
     "anytime_path",
     "check_sample_ratio",
     "critical_value",
+    "describe_catalogue",
+    "describe_groups",
     "estimate_effects",
     "fixed_effect",
     "follow_effect",
+    "follow_sample_ratio",
     "holm",
     "information_per_user",
     "log_evidence",

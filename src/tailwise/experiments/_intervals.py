@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 __all__ = ["Interval", "fieller"]
 
 Floats = NDArray[np.float64]
+Numbers = Floats | float
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,18 @@ class Interval:
 
 
 def fieller(
-    above: Floats,
-    below: Floats,
+    above: Numbers,
+    below: Numbers,
     *,
-    var_above: Floats,
-    var_below: Floats,
-    covariance: Floats,
-    multiplier: Floats,
+    var_above: Numbers,
+    var_below: Numbers,
+    covariance: Numbers,
+    multiplier: Numbers,
 ) -> tuple[Floats, Floats]:
     """Interval of ``above / below``: the ratios r for which above − r·below may be zero.
 
-    Those are the r with (above − r·below)² ≤ z² (var_above − 2r·covariance + r²·var_below). Where ``below`` is
-    not surely positive the set has no end on one side or both; then it is (−∞, ∞).
+    Those are the r with (above − r·below)² ≤ z² (var_above − 2r·covariance + r²·var_below). Where
+    ``below`` is not surely positive the set has no end on one side or both; then it is (−∞, ∞).
 
     Args:
         above: Estimates, any shape.
@@ -63,7 +64,7 @@ def fieller(
     Reference:
         Fieller, Some problems in interval estimation, JRSS B 16 (1954).
     """
-    z2 = multiplier**2
+    z2 = np.asarray(multiplier, dtype=np.float64) ** 2
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         a = below**2 - z2 * var_below
         b = above * below - z2 * covariance

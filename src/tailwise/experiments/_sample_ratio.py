@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["SampleRatio", "check_sample_ratio"]
+__all__ = ["SampleRatio", "check_sample_ratio", "follow_sample_ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -67,27 +67,51 @@ def check_sample_ratio(
     Reference:
         Lindon and Malek, Anytime-valid inference for multinomial count data (NeurIPS 2022).
     """
-    flags = np.asarray(treated)
-    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
-        raise ValueError("treated must be a flat array of 0 and 1; got other values or another shape.")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1); got {alpha}.")
-    stages, code = np.unique(np.broadcast_to(np.asarray(stage), flags.shape), return_inverse=True)
-    shares = np.array([_share_of(int(s), expected_share) for s in stages])
-    path = _log_evidence(flags.astype(np.float64), code, shares)
-    largest = float(path.max(initial=0.0))
+    flags, code, shares = _checked(treated, stage, expected_share)
+    p_value = float(follow_sample_ratio(treated, stage, expected_share=expected_share)[-1:].min(initial=1.0))
     n_treatment = int(np.count_nonzero(flags))
-    p_value = float(np.exp(-largest))
     return SampleRatio(
         n_control=flags.size - n_treatment,
         n_treatment=n_treatment,
         treatment_share=n_treatment / flags.size if flags.size else float("nan"),
         expected_share=float(shares[code].mean()) if flags.size else float("nan"),
-        e_value=float(np.exp(min(largest, 700.0))),
+        e_value=1 / max(p_value, 1e-300),
         p_value=p_value,
         is_mismatch=p_value <= alpha,
         alpha=alpha,
     )
+
+
+def follow_sample_ratio(
+    treated: object, stage: object = 0, *, expected_share: float | dict[int, float] = 0.5
+) -> Floats:
+    """Return the p-value of :func:`check_sample_ratio` after every user: ``[n]``, never rising.
+
+    Args:
+        treated: ``[n]`` of 0 and 1, in order of first exposure.
+        stage: ``[n]`` whole numbers, or one for all.
+        expected_share: Of treatment, in (0, 1), one for all or per stage.
+
+    Raises:
+        ValueError: an argument is outside its range, or a stage has no expected share.
+    """
+    flags, code, shares = _checked(treated, stage, expected_share)
+    largest = np.maximum(np.maximum.accumulate(_log_evidence(flags.astype(np.float64), code, shares)), 0.0)
+    return np.asarray(np.exp(-largest), dtype=np.float64)
+
+
+def _checked(
+    treated: object, stage: object, expected: float | dict[int, float]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Variant and stage of every user, stages from 0 on, and the expected share of each stage."""
+    flags = np.asarray(treated)
+    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
+        raise ValueError("treated must be a flat array of 0 and 1; got other values or another shape.")
+    stages, code = np.unique(np.broadcast_to(np.asarray(stage), flags.shape), return_inverse=True)
+    shares = np.array([_share_of(int(s), expected) for s in stages], dtype=np.float64)
+    return flags.astype(np.int64), code.astype(np.int64), shares
 
 
 def _share_of(stage: int, expected: float | dict[int, float]) -> float:

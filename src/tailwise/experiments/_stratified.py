@@ -112,10 +112,10 @@ def fixed_effect(outcomes: OutcomeArrays, *, alpha: float = 0.05) -> FixedEffect
     low, high = fieller(
         treatment,
         control,
-        var_above=np.float64(var_treatment),
-        var_below=np.float64(var_control),
-        covariance=np.float64(0.0),
-        multiplier=np.float64(reach),
+        var_above=var_treatment,
+        var_below=var_control,
+        covariance=0.0,
+        multiplier=reach,
     )
     p_value = 2 * stats.t.sf(abs(difference) / error, freedom) if error > 0 else float(difference == 0)
     return FixedEffect(

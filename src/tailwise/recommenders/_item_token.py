@@ -175,7 +175,8 @@ class ItemTokenRecommender(nn.Module):
     def tokens(self, vectors: Tensor) -> Tensor:
         """Turn item vectors, ``[..., width]`` float32, into input of the backbone, in its dtype."""
         dtype = next(p.dtype for p in self.backbone.parameters())
-        return (self.dropout(vectors) * self.token_scale).to(dtype)
+        tokens: Tensor = self.dropout(vectors) * self.token_scale
+        return tokens.to(dtype)
 
     def project(self, states: Tensor) -> Tensor:
         """Turn the backbone's states, ``[..., width]``, into what item vectors are multiplied with, float32."""

@@ -114,7 +114,8 @@ class Batcher(Generic[Question, Reply]):
             Exception: what ``answer`` raised for this question.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(question, loop, loop.create_future(), time.monotonic() + timeout_s)
+        future: asyncio.Future[Reply] = loop.create_future()
+        job = _Job(question, loop, future, time.monotonic() + timeout_s)
         with self._changed:
             if self._is_closed:
                 raise EngineClosedError("engine must be open; got a request after close().", _LEAST_RETRY_S)
@@ -128,9 +129,9 @@ class Batcher(Generic[Question, Reply]):
             self._changed.notify()
         try:
             async with asyncio.timeout(timeout_s):
-                return await job.future
+                return await future
         finally:
-            if job.future.cancelled():  # time is up, or the asker has gone
+            if future.cancelled():  # time is up, or the asker has gone
                 job.is_dropped = True
                 with self._changed:
                     if job in self._waiting:

@@ -123,7 +123,8 @@ class Engine:
         if catalogue.item_ids != self._model.catalogue.item_ids:
             raise DataError(
                 f"catalogue must hold the items of model {self._model.name!r} in their order; got others "
-                f"({catalogue.n_items:,} for {self._model.catalogue.n_items:,}).\n  Start an engine for the new model."
+                f"({catalogue.n_items:,} for {self._model.catalogue.n_items:,}).\n"
+                "  Start an engine for the new model."
             )
         self._model = replace(self._model, catalogue=catalogue)
 
@@ -261,7 +262,7 @@ class Engine:
 
     def _answer(self, query: Query, ranked: Ranked, *, method: str, explore: bool) -> Answer:
         catalogue = self._model.catalogue
-        places = range(min(self._length_of(query), len(ranked.items)))
+        places = list(range(min(self._length_of(query), len(ranked.items))))
         chances = [1.0] * len(places)
         temperature = self._model.temperature or self.settings.temperature
         if explore:

@@ -1,6 +1,7 @@
 """Histories of a million users in few bytes each."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,7 +48,7 @@ class KnownHistories:
         order = sorted(range(len(encoded)), key=encoded.__getitem__)
         self._users: NDArray[np.int32] = np.asarray(order, dtype=np.int32)  # of each place in sorted order
         in_order = [encoded[user] for user in order]
-        repeats = sum(a == b for a, b in zip(in_order, in_order[1:], strict=False))
+        repeats = sum(a == b for a, b in pairwise(in_order))
         if repeats:
             raise DataError(
                 f"user_ids must be distinct; got {repeats:,} repeats among {len(encoded):,}.\n"
@@ -62,7 +63,7 @@ class KnownHistories:
     ) -> "KnownHistories":
         """Build from one history of item indices per user."""
         lengths = [len(history) for history in histories]
-        items = np.concatenate([np.asarray(h, dtype=np.int32) for h in histories]) if lengths else []
+        items = np.concatenate([np.empty(0, np.int32), *(np.asarray(h, dtype=np.int32) for h in histories)])
         return cls(user_ids, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), items)
 
     @property

@@ -45,6 +45,7 @@ class ServedCatalogue:
         titles: Sequence[str],
         counts: ArrayLike,
         segments: Sequence[str],
+        *,
         categories: Sequence[str | None] | None = None,
         brands: Sequence[str | None] | None = None,
         prices: Sequence[float | None] | ArrayLike | None = None,
@@ -91,7 +92,7 @@ class ServedCatalogue:
     def property_of(self, item_index: int, name: str) -> str | float | bool | None:
         """Return an item's ``category``, ``brand``, ``price`` or ``in_stock``; None where unknown."""
         column = self._columns.get(name)
-        return None if column is None else column[item_index]  # type: ignore[no-any-return]
+        return None if column is None else column[item_index]
 
     def mask(self, filters: Filters) -> NDArray[np.bool_]:
         """Say of each item whether it may be listed: ``[n_items]`` bool, not to be written into.

@@ -40,7 +40,8 @@ class ServedModel:
         if self.recommender.n_items != self.catalogue.n_items:
             raise DataError(
                 f"recommender must score the catalogue's {self.catalogue.n_items:,} items; got "
-                f"{self.recommender.n_items:,}.\n  Model {self.name!r} and its catalogue belong to different runs."
+                f"{self.recommender.n_items:,}.\n"
+                f"  Model {self.name!r} and its catalogue belong to different runs."
             )
         if self.temperature is not None and not self.temperature > 0:
             raise ValueError(f"temperature must be above 0; got {self.temperature}.")

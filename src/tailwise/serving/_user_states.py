@@ -42,7 +42,8 @@ class UserStates:
     def __init__(self, reader: IncrementalReader, *, max_bytes: int, window_hop: int = 1) -> None:
         if window_hop > reader.max_length:
             raise ConfigError(
-                f"engine.window_hop must be at most the model's max_length ({reader.max_length}); got {window_hop}."
+                f"engine.window_hop must be at most the model's max_length ({reader.max_length}); "
+                f"got {window_hop}."
             )
         self._reader = reader
         self._hop = window_hop

@@ -1,1 +1,10 @@
-"""Impressions, clicks and purchases in; a durable log out."""
+"""Impressions, clicks and purchases in; a durable log out.
+
+One line: ``await EventLog.open("sqlite:///events.db", spool=Path("spool")).append([Event(...)])``.
+"""
+
+from tailwise.events._deletion import Deleted
+from tailwise.events._event import EVENT_TYPES, Appended, Event, EventType, check_event
+from tailwise.events._log import EventLog, LogState
+
+__all__ = ["EVENT_TYPES", "Appended", "Deleted", "Event", "EventLog", "EventType", "LogState", "check_event"]

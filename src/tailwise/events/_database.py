@@ -1,0 +1,227 @@
+"""The connection to SQLite or PostgreSQL: durable commits, bounded waiting, and what an error means."""
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tailwise.errors import ConfigError
+
+__all__ = ["Database", "DatabaseDownError", "describe_error", "is_outage"]
+
+CONNECT_S = 2  # longest wait for a connection
+WRITE_S = 5.0  # longest wait for a transaction of the writer; SQLite's busy timeout too
+READ_S = 2.0  # longest wait for a read
+LOCK_MS = 2_000  # longest wait for a lock in PostgreSQL
+MIGRATION_MS = 60_000  # longest wait for another worker's migration
+MIGRATION_KEY, DELETION_KEY = 0x7A11_0001, 0x7A11_0002  # of PostgreSQL's advisory locks
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_alembic_is_global = threading.Lock()  # its context belongs to the process
+
+
+class DatabaseDownError(Exception):
+    """There is no connection, or no tables; the message says why without naming rows."""
+
+
+class Database:
+    """Engine of one log.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``.
+
+    Raises:
+        ConfigError: the URL is neither of these.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _read_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._is_migrated = threading.Event()
+        self._engine = sa.create_engine(
+            self.url,
+            hide_parameters=True,  # they are what users did
+            connect_args=self._connect_arguments(),
+            pool_size=8,
+            max_overflow=4,
+            pool_timeout=CONNECT_S,
+        )
+        if self.is_sqlite:
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def writing(self, timeout_s: float | None = WRITE_S) -> Iterator[Connection]:
+        """A transaction that is committed at the end, durably, or rolled back by an exception.
+
+        Args:
+            timeout_s: Longest time until it is cut off. None: as long as it takes.
+        """
+        with self._transaction(timeout_s) as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self, timeout_s: float | None = READ_S) -> Iterator[Connection]:
+        """A transaction that sees one state of the log throughout."""
+        with self._transaction(timeout_s, is_reading=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, timeout_s: float | None, *, is_reading: bool = False) -> Iterator[Connection]:
+        try:
+            self.migrate()
+            connection = self._connect(is_reading=is_reading)
+        except DatabaseDownError:
+            raise
+        except Exception as error:
+            raise DatabaseDownError(describe_error(error)) from error
+        with connection, self._cut_off(connection, timeout_s), connection.begin():
+            self._limit(connection, timeout_s)
+            yield connection
+
+    def _connect(self, *, is_reading: bool = False) -> Connection:
+        options: dict[str, Any] = {"tailwise_reading": is_reading}
+        if is_reading and not self.is_sqlite:
+            options["isolation_level"] = "REPEATABLE READ"
+        return self._engine.connect().execution_options(**options)
+
+    def _limit(self, connection: Connection, timeout_s: float | None) -> None:
+        if not self.is_sqlite:
+            limit_ms = 0 if timeout_s is None else int(timeout_s * 1000)
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit_ms}")
+
+    def migrate(self) -> None:
+        """Bring the tables up to date, once per process; workers that come at the same time wait for one."""
+        if self._is_migrated.is_set():
+            return
+        with _alembic_is_global:
+            if self._is_migrated.is_set():
+                return
+            with self._connect() as connection, connection.begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {MIGRATION_MS}")
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_KEY})")
+                config = Config()
+                config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            self._is_migrated.set()
+
+    def exclude(self, connection: Connection, *, is_shared: bool) -> None:
+        """Let a deletion (not shared) and replays (shared) wait for each other until the transaction ends."""
+        if not self.is_sqlite:  # whose writers do so anyway
+            kind = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
+            connection.exec_driver_sql(f"SELECT {kind}({DELETION_KEY})")
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
+    def _connect_arguments(self) -> dict[str, Any]:
+        if self.is_sqlite:
+            return {"timeout": WRITE_S, "isolation_level": None}
+        own = self.url.query.get("options", "")
+        settings = f"-c lock_timeout={LOCK_MS} -c synchronous_commit=on"
+        return {
+            "connect_timeout": CONNECT_S,
+            "options": f"{settings} {own if isinstance(own, str) else ' '.join(own)}".strip(),
+            "application_name": "tailwise",
+        }
+
+    @contextmanager
+    def _cut_off(self, connection: Connection, timeout_s: float | None) -> Iterator[None]:
+        """End a transaction on a server that has stopped answering: its own timeouts would not."""
+        if self.is_sqlite or timeout_s is None:
+            yield
+            return
+        # A copy of the socket's number: the driver may close its own at any moment.
+        number = os.dup(connection.connection.driver_connection.pgconn.socket)  # type: ignore[union-attr]
+        with socket.socket(fileno=number) as link:
+            timer = threading.Timer(timeout_s + 0.5, _shut, [link])
+            timer.daemon = True
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the database cannot work now, as opposed to refusing these rows."""
+    if isinstance(error, DataError | IntegrityError):
+        return False
+    return isinstance(error, DBAPIError | PoolTimeoutError | DatabaseDownError)
+
+
+def describe_error(error: BaseException) -> str:
+    """An error without the rows it is about: its kind with the server's code, or a message."""
+    if isinstance(error, DatabaseDownError):
+        return str(error)
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    name = type(cause).__name__
+    if code := getattr(cause, "sqlstate", None):
+        return f"{name} ({code})"
+    if isinstance(cause, sqlite3.OperationalError | OSError | PoolTimeoutError) or "OperationalError" in name:
+        return f"{name}: {str(cause).splitlines()[0] if str(cause) else ''}"
+    return name
+
+
+def _read_url(url: str) -> URL:
+    try:
+        read = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "The database's URL must look like sqlite:///events.db or postgresql://user@host/name; got one"
+            " that cannot be read (not shown, it may hold a password)."
+        ) from None
+    backend = read.drivername
+    if backend in ("postgresql", "postgres", "postgresql+psycopg"):
+        return read.set(drivername="postgresql+psycopg")
+    if backend in ("sqlite", "sqlite+pysqlite"):
+        if not read.database or read.database == ":memory:" or read.database.startswith("file:"):
+            raise ConfigError(
+                f"The database's URL must name a file; got {url!r}. What is in memory is not durable:"
+                " write sqlite:///events.db."
+            )
+        Path(read.database).parent.mkdir(parents=True, exist_ok=True)
+        return read
+    raise ConfigError(f"The database's URL must begin with sqlite: or postgresql:; got {backend}:.")
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    """Settings of each connection; WAL so that readers never wait for the writer."""
+    last = time.monotonic() + WRITE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # ignores the busy timeout
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that asks for it half-way may be refused without waiting."""
+    is_reading = connection.get_execution_options().get("tailwise_reading", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def _shut(link: socket.socket) -> None:
+    with suppress(OSError):
+        link.shutdown(socket.SHUT_RDWR)

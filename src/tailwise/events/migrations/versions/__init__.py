@@ -1,0 +1,1 @@
+"""One module per step; the newest is what `tailwise.events._tables` describes."""

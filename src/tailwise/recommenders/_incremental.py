@@ -171,7 +171,10 @@ def _keeps_all_positions(backbone: Any) -> bool:
     inside = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
     known = inspect.signature(inside.forward).parameters
     takes = {"inputs_embeds", "attention_mask", "position_ids", "use_cache"} <= known.keys()
-    kinds = getattr(getattr(inside, "config", None), "layer_types", None) or ["full_attention"]
+    config = getattr(inside, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    if not kinds:
+        kinds = ["full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"]
     return takes and ("cache" in known or "past_key_values" in known) and set(kinds) == {"full_attention"}
 
 

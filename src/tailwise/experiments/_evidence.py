@@ -13,7 +13,7 @@ from tailwise.experiments._guardrails import EffectEvidence, Evidence, RateEvide
 from tailwise.experiments._metrics import METRICS
 from tailwise.experiments._outcome_table import PRE
 from tailwise.experiments._rollout import Rollout
-from tailwise.experiments._sample_ratio import check_sample_ratio
+from tailwise.experiments._sample_ratio import follow_sample_ratio
 
 __all__ = ["SERVICE_COLUMNS", "Enrolled", "evidence_at", "evidence_path"]
 
@@ -92,7 +92,11 @@ def evidence_path(enrolled: Enrolled, rollout: Rollout, looks: Floats) -> list[E
                 name,
                 each,
                 anytime_path(
-                    closed.metric(name), closed.looks, alpha=each, tuned_for=policy.tuned_for_users, burn_in=burn_in
+                    closed.metric(name),
+                    closed.looks,
+                    alpha=each,
+                    tuned_for=policy.tuned_for_users,
+                    burn_in=burn_in,
                 ),
             )
             for name in names
@@ -102,7 +106,7 @@ def evidence_path(enrolled: Enrolled, rollout: Rollout, looks: Floats) -> list[E
     goals = paths(rollout.experiment.metrics, policy.alpha_effect)
     rates = [(name, served.rate(name, policy.alpha_service / 3)) for name in _RATES]
     n_users, n_in_stage = closed.smaller_cohort(), closed.smaller_cohort(rollout.stage)
-    samples = _samples(enrolled, looks, policy.alpha_sample_ratio)
+    samples = _samples(enrolled, looks)
     return [
         Evidence(
             at=float(at),
@@ -193,12 +197,12 @@ class _Closed:
     def rate(self, name: RateName, alpha: float) -> _RatePath:
         policy = self.rollout.experiment.policy
         requests, bad = self.column("requests"), self.column(_RATES[name])
-        treated, first = self.treated, np.maximum(self.looks - 1, 0)
+        treated = self.treated
 
         def share(mine: NDArray[np.bool_]) -> Floats:
             with np.errstate(invalid="ignore", divide="ignore"):
-                running = np.cumsum(bad * mine) / np.cumsum(requests * mine)
-            return np.where(self.looks > 0, running[first], np.nan) if running.size else np.full(first.size, np.nan)
+                running = np.append(np.nan, np.cumsum(bad * mine) / np.cumsum(requests * mine))
+            return np.asarray(running[self.looks])
 
         control, treatment = share(~treated), share(treated)
         # 95 of 100 requests are to be fast, whatever control's are: as if 5 of 100 of control's were slow.
@@ -218,20 +222,13 @@ class _Closed:
         running = np.zeros((2, self.kept.size + 1), dtype=np.int64)
         np.cumsum(self.treated & mine, out=running[0, 1:])
         np.cumsum(~self.treated & mine, out=running[1, 1:])
-        return running[:, self.looks].min(axis=0)
+        return np.asarray(running[:, self.looks].min(axis=0))
 
 
-def _samples(enrolled: Enrolled, looks: Floats, alpha: float) -> list[SampleEvidence]:
+def _samples(enrolled: Enrolled, looks: Floats) -> list[SampleEvidence]:
     """The sample ratio at each look."""
+    n = int(np.searchsorted(enrolled.exposed_at, looks[-1], side="right"))
+    path = np.append(1.0, follow_sample_ratio(enrolled.treated[:n], enrolled.stage[:n]))
+    treated = np.append(0, np.cumsum(enrolled.treated[:n]))
     seen = np.searchsorted(enrolled.exposed_at, looks, side="right")
-    treated = np.concatenate([[0], np.cumsum(enrolled.treated)])
-
-    def p_value(n: int) -> float:
-        return check_sample_ratio(enrolled.treated[:n], enrolled.stage[:n], alpha=alpha).p_value
-
-    # The p-value only ever falls. While the last one is far from the alarm it may stand for the others.
-    last = p_value(int(seen[-1]))
-    p_values = [last] * seen.size if last > 10 * alpha else [p_value(int(n)) for n in seen]
-    return [
-        SampleEvidence(int(n - treated[n]), int(treated[n]), p) for n, p in zip(seen, p_values, strict=True)
-    ]
+    return [SampleEvidence(int(m - treated[m]), int(treated[m]), float(path[m])) for m in seen]

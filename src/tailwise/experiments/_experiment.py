@@ -68,7 +68,8 @@ class Experiment:
             raise ValueError(f"surface must be one of {', '.join(SURFACES)}; got {self.surface!r}.")
         if not self.control or not self.treatment or self.control == self.treatment:
             raise ValueError(
-                f"control and treatment must be two served models; got {self.control!r} and {self.treatment!r}."
+                "control and treatment must be two served models; got "
+                f"{self.control!r} and {self.treatment!r}."
             )
         if not self.layer:
             raise ValueError("layer must be named; got ''.")
@@ -142,7 +143,7 @@ def parse_ramp(text: str) -> tuple[float, ...]:
     try:
         ramp = tuple(float(part.strip().removesuffix("%")) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--ramp must be percentages with commas, such as 1,5,25,50,100; got {text!r}.") from None
+        raise ConfigError(f"--ramp must be percentages such as 1,5,25,50,100; got {text!r}.") from None
     try:
         _check_ramp(ramp)
     except ValueError as error:

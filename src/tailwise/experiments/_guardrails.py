@@ -172,8 +172,8 @@ def _of_rate(rate: RateEvidence, policy: Policy) -> GuardrailResult:
         name = rate.name
         limit = limits.error_excess if rate.name == "errors" else limits.fallback_excess
         seen = (
-            f"{rate.name}: {rate.treatment:.2%} of the treatment's requests, {rate.control:.2%} of control's; "
-            f"{limit:.2%} more are accepted"
+            f"{rate.name}: {rate.treatment:.2%} of the treatment's requests, {rate.control:.2%} of "
+            f"control's; {limit:.2%} more are accepted"
         )
 
     def result(light: Light, words: str, *, is_excluded: bool = False) -> GuardrailResult:
@@ -199,7 +199,9 @@ def _of_sample(sample: SampleEvidence, policy: Policy) -> GuardrailResult:
         light, words = "red", "the cohorts are not equal, so nothing else here can be trusted"
     elif sample.p_value < 10 * policy.alpha_sample_ratio:
         light, words = "amber", "close to unequal"
-    return GuardrailResult("sample_ratio", light, f"{seen}: {words}.", light == "green", policy.on_sample_ratio)
+    return GuardrailResult(
+        "sample_ratio", light, f"{seen}: {words}.", light == "green", policy.on_sample_ratio
+    )
 
 
 def evidence_as_plain(evidence: Evidence) -> dict[str, Any]:

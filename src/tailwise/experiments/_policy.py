@@ -51,7 +51,8 @@ class StageRule:
             raise ValueError(f"minimum_users must be >= 2; got {self.minimum_users}.")
         if not self.minimum_days < self.maximum_days:
             raise ValueError(
-                f"maximum_days must be more than minimum_days, {self.minimum_days:g}; got {self.maximum_days:g}."
+                f"maximum_days must be more than minimum_days, {self.minimum_days:g}; "
+                f"got {self.maximum_days:g}."
             )
 
 
@@ -144,9 +145,10 @@ class Policy:
         look_every_hours: How often the machine decides, > 0. The statistics stay valid at any rate.
         window_days: A user's outcomes count from the first exposure on for so long, > 0; the user
             enters the statistics when the window has closed.
-        first_look_users: Users with closed windows in the smaller cohort before any effect is judged, >= 2: the
-            sequences are approximations that need some users to begin with.
-        first_look_active_users: Users of both cohorts who did what a metric counts, before it is judged; >= 1.
+        first_look_users: Users with closed windows, half of those of both cohorts together, before any
+            effect is judged, >= 2: the sequences are approximations that need some users to begin with.
+        first_look_active_users: Users of both cohorts who did what a metric counts, before it is
+            judged; >= 1.
         tuned_for_users: Users of both cohorts at which the sequences are narrowest, > 0.
         alpha: Chance of ever rolling back although no effect limit is broken, in (0, 0.5); shared
             equally among the effect limits.

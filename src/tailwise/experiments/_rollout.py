@@ -214,7 +214,9 @@ def decide(evidence: Evidence, policy: Policy, rollout: Rollout) -> Decision:
         return Decision("complete", why, guardrails)
     following = experiment.ramp_percent[stage + 1]
     if following == 100 and policy.last_step_needs_person:
-        return Decision("hold", f"{why} A person has to take the step to 100 %.", guardrails, needs_person=True)
+        return Decision(
+            "hold", f"{why} A person has to take the step to 100 %.", guardrails, needs_person=True
+        )
     return Decision("ramp", f"{why} On to {following:g} %.", guardrails)
 
 
@@ -237,15 +239,12 @@ def _missing(evidence: Evidence, policy: Policy, rollout: Rollout) -> list[str]:
     if has_control and evidence.n_users_in_stage < rule.minimum_users:
         return [f"{evidence.n_users_in_stage:,} of {rule.minimum_users:,} users per cohort in this stage."]
     if rule.proof == "non-inferior":
-        open_ones = [limit.metric for limit in policy.effects if limit.metric not in _excluded(evidence, policy)]
+        excluded = {result.name for result in check_guardrails(evidence, policy) if result.is_excluded}
+        open_ones = [limit.metric for limit in policy.effects if limit.metric not in excluded]
         return [f"Harm beyond the margin is not excluded in {', '.join(open_ones)}."] if open_ones else []
     if rule.proof == "effect-shown" and not _shown(evidence):
         return [f"None of {', '.join(goal.metric for goal in evidence.goals)} is shown to be better."]
     return []
-
-
-def _excluded(evidence: Evidence, policy: Policy) -> set[str]:
-    return {result.name for result in check_guardrails(evidence, policy) if result.is_excluded}
 
 
 def _shown(evidence: Evidence) -> list[str]:

@@ -51,7 +51,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a table; got {value!r}.")
         return from_plain(kind, value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # T | None, and TOML has no null
+    if origin in (types.UnionType, typing.Union):  # T | None, and TOML has no null
         return None if value is None else _convert(arguments[0], value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):

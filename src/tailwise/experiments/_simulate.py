@@ -9,13 +9,13 @@ from tailwise.experiments._assignment import cohorts_of
 from tailwise.experiments._evidence import Enrolled, evidence_path
 from tailwise.experiments._experiment import Experiment
 from tailwise.experiments._rollout import Decision, Rollout, State, decide, transition
-from tailwise.experiments._world import Outcomes, Population, Scenario, population, simulate_windows
+from tailwise.experiments._world import Outcomes, Scenario, population, simulate_windows
 
 __all__ = ["SimulatedDecision", "SimulatedRollout", "run_experiment"]
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
-AHEAD_DAYS = 7.0  # looks are prepared for so long at once; it changes nothing but the time that takes
+AHEAD_DAYS = 6.0  # looks of so many days are prepared at once, then of twice as many
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ def run_experiment(
     step = experiment.policy.look_every_hours / 24
     look, n_looks, highest = 1, 0, rollout.percent
     last: Decision | None = None
-    n_all = int(days / step)
+    n_all, ahead = int(days / step), AHEAD_DAYS
     while look <= n_all and rollout.state == "running":
-        until = min(n_all, look + max(1, round(AHEAD_DAYS / step)) - 1)
+        until = min(n_all, look + max(1, round(ahead / step)) - 1)
+        ahead *= 2
         stage_began = ((rollout.stage_began_at or began_at) - began_at) / DAY_S
         crowd.come(rollout.stage, stage_began, until * step)
-        looks = began_at + np.arange(look, until + 1) * step * DAY_S
+        looks: Floats = began_at + np.arange(look, until + 1, dtype=np.float64) * (step * DAY_S)
         for evidence in evidence_path(crowd.enrolled(began_at), rollout, looks):
             look += 1
             n_looks += 1
@@ -102,6 +103,7 @@ def run_experiment(
                 rollout = transition(rollout, last.action, evidence.at)
                 highest = max(highest, rollout.percent)
                 crowd.forget_after((evidence.at - began_at) / DAY_S)
+                ahead = AHEAD_DAYS
                 break
     if last is None:
         raise ValueError(f"days must leave time for one look, {step:g} days; got {days}.")
@@ -129,9 +131,7 @@ class _Crowd:
         start = max(self._reached, stage_began)
         if until <= start:
             return
-        cohorts = cohorts_of(
-            self._people.place, self._experiment.share(stage), self._experiment.hold_out
-        )
+        cohorts = cohorts_of(self._people.place, self._experiment.share(stage), self._experiment.hold_out)
         may = np.flatnonzero(cohorts.is_counted & self._is_out)
         wait = self._rng.exponential(size=may.size) / self._people.rate[may]
         is_old = self._people.came_at[may] < start
@@ -143,7 +143,7 @@ class _Crowd:
         treated = cohorts.is_treated[users]
         outcomes = simulate_windows(
             self._scenario,
-            Population(*(column[users] for column in self._people)),
+            self._people.of(users),
             treated,
             at,
             window_days=self._experiment.policy.window_days,

@@ -7,7 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCENARIOS", "Behaviour", "Outcomes", "Population", "Scenario", "World", "population", "simulate_windows"]
+__all__ = [
+    "SCENARIOS",
+    "Behaviour",
+    "Outcomes",
+    "Population",
+    "Scenario",
+    "World",
+    "population",
+    "simulate_windows",
+]
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
@@ -63,7 +72,7 @@ class World:
         bot_visits_per_day: Of a bot.
     """
 
-    n_users: int = 60_000
+    n_users: int = 200_000
     new_share: float = 0.4
     arrival_days: float = 60.0
     visits_per_day: float = 0.4
@@ -141,6 +150,12 @@ class Population(NamedTuple):
     taste: Floats
     is_bot: NDArray[np.bool_]
 
+    def of(self, users: NDArray[np.int64]) -> "Population":
+        """Return some of them."""
+        return Population(
+            self.place[users], self.came_at[users], self.rate[users], self.taste[users], self.is_bot[users]
+        )
+
 
 def population(world: World, rng: np.random.Generator) -> Population:
     """Draw the users of a world."""
@@ -197,21 +212,34 @@ def simulate_windows(
     season = _season(world, exposed_at + window_days / 2)
     early = rng.poisson(people.rate * service_window_days)
     visits = 1 + early + rng.poisson(people.rate * max(0.0, window_days - service_window_days))
-    rates = [_rates(world, behaviour, people, window_days) for behaviour in (scenario.control, scenario.treatment)]
+    rates = [
+        _rates(world, behaviour, people, window_days) for behaviour in (scenario.control, scenario.treatment)
+    ]
     errors = _by(treated, scenario.control.error_share, scenario.treatment.error_share)
     answered = visits - rng.binomial(visits, errors)
     head_rate, tail_rate = (np.where(treated, rates[1][i], rates[0][i]) for i in (0, 1))
     found: Outcomes = {"sessions": visits.astype(np.float64)}
     head = _choices(answered, head_rate * season, world.head_conversion, people, rng)
     tail = _choices(answered, tail_rate * season, world.tail_conversion, people, rng)
-    found |= {"head_clicks": head[0], "head_purchases": head[1], "tail_clicks": tail[0], "tail_purchases": tail[1]}
+    found |= {
+        "head_clicks": head[0],
+        "head_purchases": head[1],
+        "tail_clicks": tail[0],
+        "tail_purchases": tail[1],
+    }
     found["clicks"], found["purchases"] = head[0] + tail[0], head[1] + tail[1]
     found["orders"] = found["purchases"]
     found["converted"] = (found["purchases"] > 0).astype(np.float64)
-    found["gmv"] = _spent(head[1], world.head_price, world, rng) + _spent(tail[1], world.tail_price, world, rng)
+    found["gmv"] = _spent(head[1], world.head_price, world, rng) + _spent(
+        tail[1], world.tail_price, world, rng
+    )
     requests = 1 + early
     found["requests"] = requests.astype(np.float64)
-    for column, share in (("errors", "error_share"), ("fallbacks", "fallback_share"), ("slow_requests", "slow_share")):
+    for column, share in (
+        ("errors", "error_share"),
+        ("fallbacks", "fallback_share"),
+        ("slow_requests", "slow_share"),
+    ):
         chance = _by(treated, getattr(scenario.control, share), getattr(scenario.treatment, share))
         found[column] = rng.binomial(requests, chance).astype(np.float64)
     # Before: under control; unknown of users who had not come yet.
@@ -240,7 +268,9 @@ def _season(world: World, day: Floats) -> Floats:
     return np.asarray(grown * (1 + world.weekly_swing * np.sin(2 * np.pi * day / 7)))
 
 
-def _rates(world: World, behaviour: Behaviour, people: Population, window_days: float) -> tuple[Floats, Floats]:
+def _rates(
+    world: World, behaviour: Behaviour, people: Population, window_days: float
+) -> tuple[Floats, Floats]:
     """Expected clicks on head and on tail items per list that is shown."""
     fading = behaviour.novelty_days / window_days * -np.expm1(-window_days / behaviour.novelty_days)
     per_taste = world.looked_at * 2  # appeals are stated for a user of taste one half
@@ -267,7 +297,8 @@ def _spent(purchases: Floats, median: float, world: World, rng: np.random.Genera
     """What the purchases cost, summed by user."""
     counts = purchases.astype(np.int64)
     prices = median * np.exp(world.price_spread * rng.standard_normal(int(counts.sum())))
-    return np.bincount(np.repeat(np.arange(counts.size), counts), weights=prices, minlength=counts.size)
+    buyers = np.repeat(np.arange(counts.size), counts)
+    return np.bincount(buyers, weights=prices, minlength=counts.size).astype(np.float64)
 
 
 def _expected(world: World, behaviour: Behaviour, people: Population, window_days: float) -> Outcomes:
@@ -288,23 +319,27 @@ def _expected(world: World, behaviour: Behaviour, people: Population, window_day
 
 
 _CONTROL = Behaviour()
-_DRIFTING = World(drift_per_day=0.01, weekly_swing=0.2)
+_SHOP = World(drift_per_day=0.01, weekly_swing=0.2)
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        # Two equal models, while base rates drift and returning users abound.
-        Scenario("aa", _DRIFTING, _CONTROL, _CONTROL),
-        # A little more tail, better chosen; the head loses a slot in fifteen.
-        Scenario("uplift", _DRIFTING, _CONTROL, Behaviour(tail_share=0.35, tail_appeal=0.075)),
-        # The list is given away to the tail, and the head with it.
-        Scenario("over-correction", _DRIFTING, _CONTROL, Behaviour(tail_share=0.6, tail_appeal=0.055)),
+        # Two equal models, while base rates drift.
+        Scenario("aa", _SHOP, _CONTROL, _CONTROL),
+        # A slot in thirty goes to the tail, and what stands there is better chosen.
+        Scenario("uplift", _SHOP, _CONTROL, Behaviour(tail_share=0.33, tail_appeal=0.068)),
+        # Half of the list is given to the tail, with worse choices, and the head pays.
+        Scenario("over-correction", _SHOP, _CONTROL, Behaviour(tail_share=0.5, tail_appeal=0.055)),
+        # The same in small: four slots in ten.
+        Scenario("mild-over-correction", _SHOP, _CONTROL, Behaviour(tail_share=0.4, tail_appeal=0.055)),
         # One request in twenty fails, and one in five is slow.
-        Scenario("broken", _DRIFTING, _CONTROL, Behaviour(error_share=0.05, slow_share=0.2)),
+        Scenario("broken", _SHOP, _CONTROL, Behaviour(error_share=0.05, slow_share=0.2)),
+        # Everything is worse by as much as the default policy accepts in clicks, and no more.
+        Scenario("at-the-margin", _SHOP, _CONTROL, Behaviour(head_appeal=0.095, tail_appeal=0.057)),
         # New items please for some days; then everything is as before.
-        Scenario("novelty", _DRIFTING, _CONTROL, Behaviour(novelty=0.5, novelty_days=2.0)),
+        Scenario("novelty", _SHOP, _CONTROL, Behaviour(novelty=0.5, novelty_days=2.0)),
         # Two equal models among machines that click on everything.
-        Scenario("bots", dataclasses.replace(_DRIFTING, bot_share=0.01), _CONTROL, _CONTROL),
+        Scenario("bots", dataclasses.replace(_SHOP, bot_share=0.01), _CONTROL, _CONTROL),
         # Two equal models in a shop that changes quickly.
         Scenario("drift", World(drift_per_day=0.05, weekly_swing=0.4), _CONTROL, _CONTROL),
     )

@@ -45,6 +45,25 @@ def _journey_files(prefix: str) -> tuple[AssetFile, ...]:
     )
 
 
+def _bandit_files(prefix: str) -> tuple[AssetFile, ...]:
+    return tuple(
+        AssetFile(f"{policy}-{campaign}.csv", f"{prefix}{policy}/{campaign}/{campaign}.csv", sha256, n_bytes)
+        for policy, campaign, sha256, n_bytes in (
+            ("random", "all", "7168295b6e0a9eabcf3392320a5dd434e542b68e705d5cd9491499af589812f1", 5_039_451),
+            ("random", "men", "ede6d08c6877f99cd3770f7d09e26c738e6aa6de4445ccccfb1356ba5d06b1eb", 3_336_811),
+            (
+                "random",
+                "women",
+                "e65f3bd3beb17664fa69cc129bf7bf852a775f8ffa630506e505fc905315bb34",
+                3_817_771,
+            ),
+            ("bts", "all", "0ad874e4dbf6902f0845dd478ad8dde5ef6903583d3ffaace78411bdad064106", 5_084_456),
+            ("bts", "men", "db6d1f7ed2d591ba521533e45286d4c1fba7fe57a8ad2e80342210335f43c527", 3_240_432),
+            ("bts", "women", "e5d1b49a39b608585a2f3014a3f54970430cd37a495c1b73fceb85cdf428a5b8", 3_722_697),
+        )
+    )
+
+
 _ML_100K = Asset(
     name="ml-100k",
     kind="dataset",
@@ -113,6 +132,35 @@ _COMPLETE_JOURNEY = Asset(
     ),
 )
 
+_OPEN_BANDIT = Asset(
+    name="open-bandit",
+    kind="dataset",
+    version="0.4.1",
+    licence=(
+        "Package: Apache-2.0; it names no other licence for the data, which ZOZO, Inc. released with the "
+        "paper for research: see https://research.zozo.com/data.html for its terms. Cite Saito et al., "
+        "arXiv:2008.07146."
+    ),
+    description=(
+        "Open Bandit, the sample in the package: 10,000 shown items with propensity and click, for each of "
+        "three campaigns of a fashion shop and two policies, November 2019."
+    ),
+    sources=(
+        WheelSource(
+            "obp",
+            "0.4.1",
+            "87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208",
+            1_338_290,
+            _bandit_files("obp/dataset/obd/"),
+        ),
+        SiteSource(
+            "https://raw.githubusercontent.com/st-tech/zr-obp/"
+            "8cbd5fa4558b7ad2ba4781546d6604e4cc3e07c4/obp/dataset/obd/",
+            _bandit_files(""),
+        ),
+    ),
+)
+
 _SMOLLM2_135M = Asset(
     name="smollm2-135m",
     kind="model",
@@ -175,7 +223,7 @@ _SMOLLM2_135M = Asset(
     ),
 )
 
-_REGISTRY = {asset.name: asset for asset in (_ML_100K, _COMPLETE_JOURNEY, _SMOLLM2_135M)}
+_REGISTRY = {asset.name: asset for asset in (_ML_100K, _COMPLETE_JOURNEY, _OPEN_BANDIT, _SMOLLM2_135M)}
 
 
 def list_assets() -> list[Asset]:

@@ -31,7 +31,7 @@ class KnownHistories:
     """
 
     def __init__(self, user_ids: Sequence[str], offsets: ArrayLike, items: ArrayLike) -> None:
-        encoded = [user_id.encode() for user_id in user_ids]
+        encoded = [user_id.encode(errors="surrogatepass") for user_id in user_ids]
         self._offsets: NDArray[np.int64] = np.asarray(offsets, dtype=np.int64)
         self._items: NDArray[np.int32] = np.asarray(items, dtype=np.int32)
         if (
@@ -79,7 +79,7 @@ class KnownHistories:
 
     def of(self, user_id: str) -> NDArray[np.int32] | None:
         """Return a user's item indices, oldest first; None for an unknown user."""
-        wanted = user_id.encode()
+        wanted = user_id.encode(errors="surrogatepass")
         low, high = 0, len(self._users)
         while low < high:
             middle = (low + high) // 2

@@ -1,0 +1,84 @@
+"""Questions of many, answered together."""
+
+import asyncio
+import threading
+
+import pytest
+
+from tailwise.serving._batcher import Batcher
+
+
+def run(work):
+    async def bounded():
+        async with asyncio.timeout(20):
+            return await work
+
+    return asyncio.run(bounded())
+
+
+def test_a_batch_is_what_waits_and_never_more_than_its_limit():
+    sizes, gate = [], threading.Event()
+
+    def answer(questions):
+        gate.wait(10)
+        sizes.append(len(questions))
+        return [q * 10 for q in questions]
+
+    async def work():
+        batcher = Batcher(answer, max_batch=4, queue_limit=100)
+        await batcher.start()
+        tasks = [asyncio.create_task(batcher.ask(i, 10)) for i in range(12)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert await asyncio.gather(*tasks) == [10 * i for i in range(12)]  # each their own
+        await batcher.close(5)
+        assert (batcher.n_answered, batcher.n_waiting) == (12, 0)
+
+    run(work())
+    assert max(sizes) == 4
+    assert sum(sizes) == 12
+    assert len(sizes) <= 4
+
+
+@pytest.mark.parametrize(("wait_ms", "together"), [(0, False), (1000, True)])
+def test_a_free_thread_waits_for_company_as_long_as_it_is_told(wait_ms, together):
+    sizes = []
+
+    def answer(questions):
+        sizes.append(len(questions))
+        return questions
+
+    async def work():
+        batcher = Batcher(answer, max_batch=2, max_wait_ms=wait_ms, queue_limit=9)
+        await batcher.start()
+        first = asyncio.create_task(batcher.ask(1, 10))
+        await asyncio.sleep(0.05)
+        assert await batcher.ask(2, 10) == 2  # the batch is full: nobody waits the whole second
+        assert await first == 1
+        await batcher.close(5)
+
+    run(work())
+    assert sizes == ([2] if together else [1, 1])
+
+
+def test_an_answer_that_lacks_replies_fails_instead_of_mixing_them_up():
+    async def work():
+        batcher = Batcher(lambda questions: [], max_batch=4, queue_limit=9)
+        await batcher.start()
+        with pytest.raises(ValueError, match="zip"):
+            await batcher.ask(1, 10)
+        await batcher.close(5)
+
+    run(work())
+
+
+def test_what_fails_at_the_start_is_told_to_who_starts():
+    def prepare():
+        raise RuntimeError("no model")
+
+    async def work():
+        batcher = Batcher(lambda questions: questions, max_batch=4, queue_limit=9, prepare=prepare)
+        with pytest.raises(RuntimeError, match="no model"):
+            await batcher.start()
+
+    run(work())

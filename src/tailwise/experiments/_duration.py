@@ -103,15 +103,15 @@ def plan_duration(
     ``relative_effect``; with one, whether a one-sided bound excludes a loss of the margin.
 
     A confidence sequence may stop earlier than planned here: counted is only that it excludes the value
-    *at* the planned number of users.
+    *at* the planned number of users. The variance under treatment is taken to grow as the mean does.
 
     Args:
         before: Mean and variance of the metric before.
         users_per_day: First exposures per day at full traffic, > 0; returning users count once.
         share: Of the traffic in the experiment, both variants together, in (0, 1].
         window_days: Of each user's window, > 0.
-        relative_effect: True difference over the mean of control.
-        relative_margin: Loss that must be ruled out, over the mean of control, > 0. None: superiority.
+        relative_effect: True difference over the mean of control, > -1.
+        relative_margin: Loss that must be ruled out, over the mean of control, in (0, 1). None: superiority.
         alpha: Error probability, in (0, 0.5).
         power: Probability of success, in (0.5, 1).
         max_days: Days until the last window must have closed.
@@ -120,7 +120,14 @@ def plan_duration(
     Raises:
         ValueError: an argument is outside its range, or there is nothing to find.
     """
-    _check(users_per_day, share, window_days, relative_margin, power)
+    _check(
+        users_per_day,
+        share,
+        window_days,
+        relative_effect=relative_effect,
+        relative_margin=relative_margin,
+        power=power,
+    )
     one_sided = relative_margin is not None
     effect = relative_effect * before.mean
     against = 0.0 if relative_margin is None else -relative_margin * abs(before.mean)
@@ -130,8 +137,9 @@ def plan_duration(
             f"relative_effect must differ from what is tested; got {relative_effect} with "
             f"relative_margin {relative_margin}."
         )
-    # One user adds (treatment − control) with this variance: 4 per unit of a user's own, at one half each.
-    variance = 4 * before.variance * before.variance_left
+    # Of one user's contribution, treated or not with probability one half each.
+    treated, control = 1 + relative_effect, (1 - (relative_margin or 0.0)) ** 2
+    variance = 2 * before.variance * before.variance_left * (treated + control)
     quantile = float(stats.norm.ppf(power))
     fixed = math.ceil(
         (stats.norm.ppf(1 - (alpha if one_sided else alpha / 2)) + quantile) ** 2 * variance / distance**2
@@ -194,7 +202,13 @@ def _sentence(
 
 
 def _check(
-    users_per_day: float, share: float, window_days: float, relative_margin: float | None, power: float
+    users_per_day: float,
+    share: float,
+    window_days: float,
+    *,
+    relative_effect: float,
+    relative_margin: float | None,
+    power: float,
 ) -> None:
     if not users_per_day > 0:
         raise ValueError(f"users_per_day must be > 0; got {users_per_day}.")
@@ -202,7 +216,9 @@ def _check(
         raise ValueError(f"share must be in (0, 1]; got {share}.")
     if not window_days > 0:
         raise ValueError(f"window_days must be > 0; got {window_days}.")
-    if relative_margin is not None and not relative_margin > 0:
-        raise ValueError(f"relative_margin must be > 0; got {relative_margin}.")
+    if relative_margin is not None and not 0 < relative_margin < 1:
+        raise ValueError(f"relative_margin must be in (0, 1); got {relative_margin}.")
+    if not relative_effect > -1:
+        raise ValueError(f"relative_effect must be > -1; got {relative_effect}.")
     if not 0.5 < power < 1:
         raise ValueError(f"power must be in (0.5, 1); got {power}.")

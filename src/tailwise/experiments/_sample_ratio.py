@@ -11,9 +11,6 @@ __all__ = ["SampleRatio", "check_sample_ratio", "follow_sample_ratio"]
 Floats = NDArray[np.float64]
 
 _USERS_OF_PRIOR = 200.0  # of the Beta: deviations of about 3.5 percentage points are expected, if any
-_SHIFT_SD = 0.15  # of the common shift in log-odds; 0.16 is 46 against 54 per cent
-_SHIFTS, _SHIFT_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
-_SHIFT_WEIGHTS = _SHIFT_WEIGHTS / _SHIFT_WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,10 @@ def check_sample_ratio(
 ) -> SampleRatio:
     """Test the split of first exposures, in their order, against the planned one.
 
-    Half of the evidence bets on a deviation of each stage's own (a Beta mixture of the binomial per
-    stage, multiplied), half on one shift in log-odds that all stages share (a normal mixture). Each is a
-    martingale under the planned shares, so the largest value ever seen reaches 1/alpha with probability
-    <= alpha, exactly, at any number of users.
+    Half of the evidence bets on a deviation of each stage's own (Beta mixtures of the binomial,
+    multiplied over stages), half on one that all stages of the same planned share have in common. Each is
+    a martingale under the planned shares, so the largest value ever seen reaches 1/alpha with
+    probability <= alpha, exactly, at any number of users.
 
     Args:
         treated: ``[n]`` of 0 and 1, in order of first exposure.
@@ -128,24 +125,22 @@ def _share_of(stage: int, expected: float | dict[int, float]) -> float:
 
 def _log_evidence(treated: Floats, code: NDArray[np.int64], shares: Floats) -> Floats:
     """Logarithm of the evidence after every user. ``[n]``."""
-    n = treated.size
-    own = np.zeros(n)
-    for stage, share in enumerate(shares):
-        mine = code == stage
-        ones = np.cumsum(np.where(mine, treated, 0.0))
-        zeros = np.cumsum(mine) - ones
+    alike = np.unique(shares, return_inverse=True)[1]
+    own = _log_mixture(treated, code, shares[code])
+    common = _log_mixture(treated, alike[code], shares[code])
+    return np.asarray(np.logaddexp(own, common) - np.log(2), dtype=np.float64)
+
+
+def _log_mixture(treated: Floats, group: NDArray[np.int64], planned: Floats) -> Floats:
+    """Product over groups of Beta mixtures of the binomial, each around its planned share. ``[n]``."""
+    total = np.zeros(treated.size)
+    for label in np.unique(group):
+        (mine,) = np.nonzero(group == label)
+        share = float(planned[mine[0]])
+        ones = np.cumsum(treated[mine])
+        zeros = np.arange(1, mine.size + 1) - ones
         a, b = _USERS_OF_PRIOR * share, _USERS_OF_PRIOR * (1 - share)
         mixed = special.betaln(a + ones, b + zeros) - special.betaln(a, b)
-        own += mixed - ones * np.log(share) - zeros * np.log1p(-share)
-    odds = special.logit(shares)[:, None] + _SHIFT_SD * _SHIFTS  # [stages, shifts]
-    gain = special.log_expit(odds) - np.log(shares)[:, None]
-    loss = special.log_expit(-odds) - np.log1p(-shares)[:, None]
-    common = np.empty(n)
-    total = np.log(_SHIFT_WEIGHTS)
-    for start in range(0, n, 65536):  # bounded memory: 41 shifts per user
-        part = slice(start, start + 65536)
-        steps = np.where(treated[part, None] == 1, gain[code[part]], loss[code[part]])
-        running = total + np.cumsum(steps, axis=0)
-        common[part] = special.logsumexp(running, axis=1)
-        total = running[-1]
-    return np.asarray(np.logaddexp(own, common) - np.log(2), dtype=np.float64)
+        value = mixed - ones * np.log(share) - zeros * np.log1p(-share)
+        total[mine] += np.diff(value, prepend=0.0)
+    return np.cumsum(total)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tailwise
+from tailwise._cli_serving import serving_app
 from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
 
 __all__ = ["app", "main"]
@@ -24,6 +25,7 @@ app = App(
 )
 assets_app = App(name="assets", help="Data sets and models that Tailwise knows: list, fetch, verify.")
 app.command(assets_app)
+app.command(serving_app, name="*")
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 

@@ -331,7 +331,7 @@ def test_the_first_seed_is_taken_unless_another_is_named(run, tmp_path):
 def test_the_same_call_again_does_nothing(run, tmp_path, monkeypatch):
     first = make(run, tmp_path / "l.parquet", "adamw")
     before = (tmp_path / "l.parquet").stat().st_mtime_ns
-    monkeypatch.setattr(_recommend, "_load", None)
+    monkeypatch.setattr(_recommend, "load_finished", None)
     again = make(run, tmp_path / "l.parquet", "adamw", batch_size=3)  # decides nothing
     assert (first.is_new, again.is_new) == (True, False)
     assert again.made_with == first.made_with
@@ -532,7 +532,7 @@ def test_a_file_that_another_process_makes_is_refused(run, unfinished):
 def test_scores_that_are_no_numbers_end_the_job_with_the_users_place(run, tmp_path, monkeypatch):
     nan = MostPopular(np.zeros(40))
     nan._scores[3] = float("nan")
-    monkeypatch.setattr(_recommend, "_load", lambda *_: nan)
+    monkeypatch.setattr(_recommend, "load_finished", lambda *_: nan)
     with pytest.raises(DataError, match="scores must be finite or -inf; got 1 NaN"):
         make(run, tmp_path / "l.parquet")
 

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 
-__all__ = ["PRESETS", "config_as_dict", "config_from_dict", "load_config", "merged", "read_toml"]
+__all__ = [
+    "PRESETS",
+    "config_as_dict",
+    "config_from_dict",
+    "load_config",
+    "merged",
+    "parse_setting",
+    "read_toml",
+]
 
 T = TypeVar("T")
 _PRESET_FOLDER = resources.files("tailwise.jobs") / "presets"
@@ -38,7 +46,7 @@ def load_config(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
     content = {} if file is None else read_toml(file)
-    highest = [overrides, *(_parse_setting(setting) for setting in settings)]
+    highest = [overrides, *(parse_setting(setting) for setting in settings)]
     # What suits items as tokens does not suit titles as text; each has presets of its own.
     says_titles = merged(content, *highest).get("title") not in (None, "none")
     folder = _PRESET_FOLDER / "title" if says_titles else _PRESET_FOLDER
@@ -84,7 +92,12 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"config {str(file)!r} must be valid TOML; got: {error}.") from None
 
 
-def _parse_setting(setting: str) -> dict[str, Any]:
+def parse_setting(setting: str) -> dict[str, Any]:
+    """Read ``section.field=value`` into nested mappings; the value is TOML, a bare word is text.
+
+    Raises:
+        ConfigError: there is no equals sign.
+    """
     path, equals, text = setting.partition("=")
     if not equals:
         raise ConfigError(f"--set must be section.field=value; got {setting!r}.")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import tailwise
@@ -15,11 +14,10 @@ from tailwise.errors import ConfigError, DataError
 from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._list_maker import ListMaker
 from tailwise.jobs._list_parts import ListParts, read_lists_metadata
+from tailwise.jobs._load_recommender import load_finished
 from tailwise.jobs._progress import Narrator
-from tailwise.jobs._run_data import load_run_data
-from tailwise.jobs._run_folder import ResultFolder, RunFolder
+from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._stored_histories import HISTORIES, StoredData
-from tailwise.recommenders import ItemKNN, MostPopular, Recommender, load_recommender
 from tailwise.training import Processes, joined_processes
 
 __all__ = ["ListsFile", "recommend"]
@@ -135,7 +133,7 @@ def recommend(
         narrator = Narrator(quiet=quiet or not processes.is_first)
         is_new = processes.first_does(lambda: not parts.is_written())
         if is_new:
-            recommender = _load(variant, result, folder, data, target)
+            recommender = load_finished(variant, result, folder, data, target)
             maker = ListMaker(recommender, k=k, exclude_seen=exclude_seen, batch_size=batch_size)
             name = f"lists of {variant}" if seed is None else f"lists of {variant}, seed {seed}"
             run_name = folder.path.resolve().name
@@ -241,20 +239,3 @@ def _description(out: Path, settings: Mapping[str, Any]) -> str:
     if earlier is None:
         return "something else"
     return f"lists of other {', '.join(sorted(n for n in settings if earlier.get(n) != settings[n]))}"
-
-
-def _load(
-    variant: str, result: ResultFolder, folder: RunFolder, data: StoredData, device: torch.device
-) -> Recommender:
-    if variant == "most-popular":
-        recommender: Recommender = MostPopular(data.training_counts())
-    elif variant == "item-knn":
-        recommender = ItemKNN(load_run_data(folder.data).training_histories(), len(data.item_ids))
-    else:
-        recommender = load_recommender(result.model, device=device)
-    if recommender.n_items != len(data.item_ids):
-        raise DataError(
-            f"recommender must score the run's {len(data.item_ids):,} items; got {recommender.n_items:,}.\n"
-            f"  {str(result.path)!r} and {str(folder.data)!r} belong to different runs."
-        )
-    return recommender

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -59,6 +60,35 @@ def test_a_free_thread_waits_for_company_as_long_as_it_is_told(wait_ms, together
 
     run(work())
     assert sizes == ([2] if together else [1, 1])
+
+
+def test_a_question_whose_time_is_up_is_not_answered_even_if_nobody_could_withdraw_it():
+    seen, entered, gate = [], threading.Event(), threading.Event()
+
+    def answer(questions):
+        seen.extend(questions)
+        entered.set()
+        gate.wait(10)
+        return questions
+
+    async def work():
+        batcher = Batcher(answer, max_batch=1, queue_limit=9)
+        await batcher.start()
+        first = asyncio.create_task(batcher.ask("first", 10))
+        await asyncio.to_thread(entered.wait, 10)
+        late = asyncio.create_task(batcher.ask("late", 0.02))
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # the loop is stuck: nobody notices that the time is up
+        gate.set()
+        while batcher.n_skipped == 0:
+            time.sleep(0.001)
+        assert await first == "first"
+        with pytest.raises(TimeoutError):
+            await late
+        await batcher.close(5)
+
+    run(work())
+    assert seen == ["first"]
 
 
 def test_an_answer_that_lacks_replies_fails_instead_of_mixing_them_up():

@@ -136,12 +136,12 @@ def test_the_most_popular_allowed_items_are_those_of_one_sort(counts, k, seed):
     assert PopularItems(counts).best(1) == [int(np.argmax(counts))]
 
 
-@pytest.mark.parametrize("every", [1, 2, 37])
+@pytest.mark.parametrize("every", [1, 3, 10])
 def test_rare_allowed_items_are_all_found_however_far_down(every):
     counts = -np.arange(3000)  # already in order
     mask = np.arange(3000) % every == 0
     assert PopularItems(counts).best(3000, mask=mask) == list(range(0, 3000, every))
-    assert PopularItems(counts).best(60, mask=mask) == list(range(0, 60 * every, every))
+    assert PopularItems(counts).best(300, mask=mask) == list(range(0, 300 * every, every))
 
 
 def test_the_builder_s_catalogue_has_what_its_arrays_say():

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,6 +30,24 @@ def test_contributions_worked_by_hand():
     assert path.standard_error[0] == pytest.approx(contributions.std() / 2)
 
 
+@pytest.mark.parametrize(
+    ("spent", "with_covariate"),
+    [([1, 2, 3, 2, 1, 2, 3, 4, 2, 1], False), ([0, 1, 10, 3, 1, 20, 3, 4, 8, 0], True)],
+)
+def test_over_all_assignments_of_fixed_outcomes_p_values_are_never_too_small_too_often(spent, with_covariate):
+    # no chance but the coin of the assignment, no large numbers: a theorem, not an approximation
+    looks, stage = np.arange(1, 11), [0] * 4 + [1] * 6
+    x = np.array([0, 0, 1, 3, 1, 4, 0, 2, 0, 9]) if with_covariate else None
+    least = []
+    for assigned in itertools.product((0, 1), repeat=10):
+        outcomes = OutcomeArrays.of(assigned, stage, spent, None, x)
+        path = anytime_path(outcomes, looks, alpha=0.25, tuned_for=5, burn_in=BurnIn(3, 2))
+        least.append(path.p_value.min())
+    assert min(least) < 0.75
+    for level in np.linspace(0.05, 0.95, 19):
+        assert np.mean(np.array(least) <= level) <= level
+
+
 def test_at_a_thousand_of_aa_experiments_hourly_looks_raise_few_alarms_and_the_z_test_many():
     runs = 1000
     world = Visits(n_users=1500, conversion=0.08)
@@ -56,9 +76,9 @@ def test_under_a_ramp_with_a_falling_base_rate_the_pooled_interval_misses_and_ou
     assert path.low[-1] > 0
 
 
-@pytest.mark.parametrize(("sigma", "lift"), [(1.0, 0.0), (1.0, 0.3), (1.3, 0.1)])
+@pytest.mark.parametrize(("sigma", "lift"), [(1.0, 0.3), (1.3, 0.1)])
 def test_every_interval_holds_the_truth_at_least_93_times_in_100(sigma, lift):
-    runs, hits = 250, {}
+    runs, hits = 200, {}
     for seed in range(runs):
         drawn = draw_money(np.random.default_rng(seed), 4000, orders=0.15, sigma=sigma, lift=lift)
         for metric, (outcomes, truth, relative) in drawn.items():
@@ -106,7 +126,7 @@ def test_ours_is_wider_than_the_interval_of_one_look_and_not_by_much():
     outcomes = money()
     fixed, path = fixed_effect(outcomes), anytime_path(outcomes, tuned_for=3000)
     assert fixed is not None
-    # 3.03 against 1.96 standard errors at the tuned number of users; centring costs a little
+    # 3.04 against 1.96 standard errors at the tuned number of users; centring costs a little
     assert 1.4 < (path.high[0] - path.low[0]) / fixed.interval.width < 1.75
 
 

@@ -77,12 +77,35 @@ def test_segments_and_types_are_told_apart():
         {"occurred_at": 2.0, "type": "impression"},
         {"occurred_at": 3.0, "type": "add-to-cart"},
         bought(4.0, segment="head"),
-        bought(4.0, segment=None),
+        bought(4.0, segment="cold"),
     ]
     table = user_outcomes(events(*rows), ANNA, now=30 * DAY)
     names = ("clicks", "head_clicks", "tail_clicks", "tail_impressions", "head_purchases", "tail_purchases")
     assert [table[name][0] for name in names] == [1, 1, 0, 1, 1, 0]
     assert table["converted"][0] == 1
+
+
+def test_segments_of_the_catalogue_go_before_those_of_the_events():
+    rows = [{"occurred_at": 1.0, "segment": None}, {"occurred_at": 2.0, "item_id": "gone"}]
+    items = pl.DataFrame({"item_id": ["i1"], "segment": ["head"]})
+    table = user_outcomes(events(*rows), ANNA, now=30 * DAY, items=items)
+    assert (table["head_clicks"][0], table["tail_clicks"][0], table["clicks"][0]) == (1, 0, 2)
+    with pytest.raises(DataError, match="item_id of items must be unique"):
+        user_outcomes(events(*rows), ANNA, now=30 * DAY, items=pl.concat([items, items]))
+
+
+def test_clicks_that_carry_no_segment_are_warned_of_with_their_number():
+    rows = [{"occurred_at": 1.0, "segment": None}, {"occurred_at": 2.0}]
+    with pytest.warns(UserWarning, match="1 of 2 clicks and purchases carry no segment"):
+        assert measured(*rows, name="tail_clicks") == 1
+
+
+def test_decimal_revenue_of_the_event_log_is_added_up_as_numbers():
+    rows = events(bought(1.0, 0.1), bought(2.0, 0.2))
+    decimal = rows.with_columns(pl.col("revenue").cast(pl.Decimal(20, 4)))
+    table = user_outcomes(decimal, ANNA, now=30 * DAY)
+    assert table["gmv"].dtype == pl.Float64
+    assert table["gmv"][0] == pytest.approx(0.3)
 
 
 def test_purchases_of_one_second_are_one_order_and_gmv_is_their_sum():

@@ -57,7 +57,7 @@ def critical_value(information: Floats | float, alpha: float = 0.05, *, one_side
     Example:
         >>> t = 10_000 * information_per_user(10_000)
         >>> round(float(critical_value(t)), 2)  # instead of 1.96
-        3.03
+        3.04
     """
     _check_alpha(alpha)
     t = np.asarray(information, dtype=np.float64)

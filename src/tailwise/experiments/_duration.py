@@ -17,7 +17,7 @@ class PrePeriod:
     """A metric before the experiment, over windows as long as the experiment's.
 
     Attributes:
-        mean: Of the metric.
+        mean: Of the metric, > 0.
         variance: Of one user's contribution: of the value, or of (N − R·D)/mean(D) for a ratio R.
         variance_left: Share of the variance that CUPED leaves, in (0, 1].
     """
@@ -27,6 +27,8 @@ class PrePeriod:
     variance_left: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.mean > 0:
+            raise ValueError(f"mean must be > 0; got {self.mean}. Effects are relative to it.")
         if not self.variance > 0:
             raise ValueError(f"variance must be > 0; got {self.variance}. A constant needs no experiment.")
         if not 0 < self.variance_left <= 1:
@@ -67,8 +69,8 @@ class Duration:
         days_anytime: Likewise.
         width: Of the confidence sequence at ``users_anytime``, in the metric's unit.
         within_reach: ``days_anytime`` is within the limits.
-        smallest_effect: Least difference from ``against`` that the traffic can tell within the limits by a
-            confidence sequence; infinite where no user finishes in time.
+        smallest_effect: Least positive difference from ``against`` that a confidence sequence can tell
+            within the limits; infinite where no user finishes in time.
         sentence: The verdict, for people.
     """
 
@@ -130,7 +132,7 @@ def plan_duration(
     )
     one_sided = relative_margin is not None
     effect = relative_effect * before.mean
-    against = 0.0 if relative_margin is None else -relative_margin * abs(before.mean)
+    against = 0.0 if relative_margin is None else -relative_margin * before.mean
     distance = effect - against
     if not (distance > 0 if one_sided else distance != 0):
         raise ValueError(
@@ -149,7 +151,12 @@ def plan_duration(
     per_day = users_per_day * share
     days = [users / per_day + window_days if users <= max_users else math.inf for users in (fixed, anytime)]
     most = min(max(max_days - window_days, 0.0) * per_day, max_users)
-    smallest = math.inf if most < 1 else float(critical + quantile) * math.sqrt(variance / most)
+    smallest = math.inf
+    if most >= 1:
+        # d² = k·(1 + (d + against)/mean + control): the variance under treatment grows with d.
+        k = 2 * before.variance * before.variance_left * float(critical + quantile) ** 2 / most
+        half = k / before.mean / 2
+        smallest = half + math.sqrt(half**2 + k * (1 + against / before.mean + control))
     return Duration(
         effect=effect,
         against=against,
@@ -182,10 +189,9 @@ def _sentence(
     most: float,
     smallest: float,
 ) -> str:
-    base = abs(before.mean)
 
     def share_of(value: float) -> str:
-        return f"{value / base:.1%} of the mean" if base else f"{value:.3g}"
+        return f"{value / before.mean:.1%} of the mean"
 
     if days <= max_days:
         return (

@@ -1,5 +1,6 @@
 """Events and first exposures in, the outcome table out: one row per user whose window has closed."""
 
+import warnings
 from collections.abc import Iterable
 
 import polars as pl
@@ -53,6 +54,7 @@ def user_outcomes(
     window_days: float = 7.0,
     session_gap_minutes: float = 30.0,
     now: float,
+    items: pl.DataFrame | None = None,
     covariate_days: float | None = None,
 ) -> pl.DataFrame:
     """Measure what each assigned user did within ``window_days`` of the first exposure.
@@ -74,6 +76,9 @@ def user_outcomes(
         window_days: > 0; the same for all users.
         session_gap_minutes: > 0.
         now: Unix seconds; no event before it may still arrive.
+        items: ``item_id`` and ``segment``: one division of the catalogue for both variants, fixed before
+            the start. None: the ``segment`` that each event carries, which an event log knows only of
+            what it owes to a list.
         covariate_days: Measure also the days before the exposure, into ``pre_`` columns; the log must
             reach so far back. None: no.
 
@@ -82,7 +87,8 @@ def user_outcomes(
         ``is_returning`` (the log has an earlier event), ``currency``, the measures, ``pre_`` measures.
 
     Raises:
-        DataError: a column is missing, a user saw both variants, or purchases are in several currencies.
+        DataError: a column is missing, a user saw both variants, an item is there twice, or purchases
+            are in several currencies.
         ValueError: a length of time is not positive.
     """
     for name, value in (
@@ -101,10 +107,15 @@ def user_outcomes(
     )
     users = users.filter(pl.col("window_closes_at") <= now)
     events = events.select(_EVENTS).unique("event_id", keep="first", maintain_order=True)
+    events = events.with_columns(pl.col("revenue").cast(pl.Float64))
+    if items is not None:
+        events = _with_segments_of(events, items)
     events = events.join(users.select("user_id", "exposed_at", "window_closes_at"), on="user_id")
     since = pl.col("occurred_at") - pl.col("exposed_at")
     within = events.filter((since >= 0) & (pl.col("occurred_at") < pl.col("window_closes_at")))
     _check_currency(within)
+    if items is None:
+        _warn_of_unknown_segments(within)
     table = users.join(_measured(within, measures, session_gap_minutes), on="user_id", how="left")
     earlier = events.filter(since < 0)
     returning = earlier.select("user_id").unique().with_columns(is_returning=pl.lit(True))
@@ -154,6 +165,25 @@ def _first_exposures(exposures: pl.DataFrame) -> pl.DataFrame:
         "user_id", keep="first", maintain_order=True
     )
     return first.select(_EXPOSURES)
+
+
+def _with_segments_of(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """Replace the events' segments by those of the catalogue."""
+    _check_columns("items", items, ("item_id", "segment"))
+    if items["item_id"].is_duplicated().any():
+        raise DataError("item_id of items must be unique; got repeated rows.")
+    return events.drop("segment").join(items.select("item_id", "segment"), on="item_id", how="left")
+
+
+def _warn_of_unknown_segments(events: pl.DataFrame) -> None:
+    wanted = events.filter(pl.col("type").is_in(["click", "purchase"]))
+    unknown = wanted["segment"].null_count()
+    if unknown:
+        warnings.warn(
+            f"{unknown:,} of {wanted.height:,} clicks and purchases carry no segment and count in none. "
+            "Pass items= with the segment of every item.",
+            stacklevel=3,
+        )
 
 
 def _check_columns(name: str, table: pl.DataFrame, columns: tuple[str, ...]) -> None:

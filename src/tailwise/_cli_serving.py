@@ -137,7 +137,7 @@ def list_keys(*, state: Path = Path(_STATE)) -> None:
     from datetime import UTC, datetime
 
     table = Table("id", "name", "roles", "created", "rate limit", "state")
-    for key in _keys(state).keys():  # noqa: SIM118 - no mapping
+    for key in _keys(state).all_keys():
         table.add_row(
             key.id,
             key.name,

@@ -15,7 +15,7 @@ from tailwise.serving._http_access import requires
 from tailwise.serving._http_keys import ApiKey
 from tailwise.serving._http_log import log
 from tailwise.serving._http_problems import ProblemError, responses
-from tailwise.serving._http_text import Identifier, Strict
+from tailwise.serving._http_text import WHOLE, Identifier, Strict
 
 __all__ = ["event_router"]
 
@@ -48,11 +48,12 @@ class _AnyEvent(Strict):
         Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$", max_length=32)] | None,
         Field(description="Of the list that led to it."),
     ] = None
-    position: Annotated[int, Field(ge=1, le=100_000, description="In that list; 1 is the first.")] | None = (
-        None
-    )
+    position: Annotated[
+        Annotated[int, Field(ge=1, le=100_000), WHOLE] | None,
+        Field(description="In that list; 1 is the first."),
+    ] = None
     session_id: Identifier | None = None
-    quantity: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    quantity: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] = 1
 
     def as_event(self) -> Event:
         """Return it as the log takes it.
@@ -170,7 +171,7 @@ def event_router(
 
     @router.delete(
         "/users/{user_id:path}",
-        responses=responses(),
+        responses=responses(404),
         tags=["administration"],
         summary="Delete a user's data",
     )

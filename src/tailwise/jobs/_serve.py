@@ -36,7 +36,7 @@ def serve(config: ServeConfig, *, say: Callable[[str], None] = print) -> int:
     for source in config.models.values():
         _check(source, config)
     store = KeyStore(config.keys_file)
-    has_keys = any(key.revoked_at is None for key in store.keys())  # noqa: SIM118 - no mapping
+    has_keys = any(key.revoked_at is None for key in store.all_keys())
     if not has_keys and not config.is_local:
         raise ConfigError(
             f"host must be of the loopback, such as 127.0.0.1, without an API key; got {config.host!r}.\n"

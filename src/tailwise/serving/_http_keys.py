@@ -88,7 +88,7 @@ class KeyStore:
         is_equal = hmac.compare_digest(found, _NO_HASH if key is None else key.sha256)
         return key if is_equal and key is not None and key.revoked_at is None else None
 
-    def keys(self) -> list[ApiKey]:
+    def all_keys(self) -> list[ApiKey]:
         """Return every key that was made, oldest first.
 
         Raises:

@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
             f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "worker": self._worker,
-            "event": record.getMessage(),
+            "event": (record.getMessage().splitlines() or [""])[0],  # further ones quote values
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info and record.exc_info[1] is not None:
@@ -66,10 +66,9 @@ def set_up_logging(level: str, *, worker: int = 0, stream: TextIO | None = None)
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(worker))
-    for name in ("tailwise", "uvicorn", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler] if name != "uvicorn.error" else []
-        logger.propagate = name == "uvicorn.error"
-        logger.setLevel(level.upper())
+    logging.basicConfig(level="WARNING", handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    for name in ("tailwise", "uvicorn"):
+        logging.getLogger(name).setLevel(level.upper())
     # Of the database's messages none may pass: they quote values.
     logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)

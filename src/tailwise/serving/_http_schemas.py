@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tailwise.serving._http_text import Identifier, Label, Price, Strict
+from tailwise.serving._http_text import WHOLE, Identifier, Label, Price, Strict
 from tailwise.serving._records import Filters, Surface
 from tailwise.serving._service import Served
 
@@ -30,7 +30,7 @@ MAX_EXCLUDED = 5000
 MAX_LABELS = 100
 MAX_CHANGES = 10_000
 
-K = Annotated[int, Field(ge=1, le=MAX_K, description="Length of the list.")]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="Length of the list."), WHOLE]
 
 
 class FilterRequest(Strict):

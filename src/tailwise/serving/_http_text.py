@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-__all__ = ["Identifier", "Label", "Price", "Strict", "checked_text"]
+__all__ = ["WHOLE", "Identifier", "Label", "Price", "Strict", "checked_text"]
 
 # Control characters, and halves of surrogate pairs: the log refuses the same.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -42,6 +42,14 @@ Label = _text(256)
 
 Price = Annotated[float, Field(ge=0, le=_MAX_PRICE, allow_inf_nan=False, strict=True)]
 """Finite, >= 0."""
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Takes 3.0 for 3: JSON knows one kind of number. To be named after the bounds, or the schema loses them."""
 
 
 class Strict(BaseModel):

@@ -13,6 +13,8 @@ from tailwise.experiments.ope._log import LoggedLists
 
 __all__ = ["SlotDiagnostics", "diagnose_weights", "effective_sample_size", "pareto_k", "refuse_unsupported"]
 
+_CONFIDENCE = 0.99
+
 
 @dataclass(frozen=True)
 class SlotDiagnostics:
@@ -29,7 +31,8 @@ class SlotDiagnostics:
             log that is likely. None for too few weights or equal ones.
         mean_weight: 1 in expectation where the log supports all that the policy shows; below 1 by
             the share of the policy's probability that it does not.
-        mean_low: Lower end of its 95 % interval by users.
+        mean_low: Lower end of its 99 % interval by users; 99, since a log that supports the policy should
+            hardly ever be refused.
         mean_high: Upper end.
         mean_p: p-value of the mean weight being 1.
         never_shown_mass: Share of the policy's probability on items that no drawn list shows anywhere,
@@ -79,7 +82,8 @@ def _of_slot(
     own = weights[slots]
     total = float(own.sum())
     n_top = max(1, round(0.01 * own.size))
-    mean = clustered_mean(own, log.cluster[log.list_of_slot[slots]])
+    cluster = log.cluster[log.list_of_slot[slots]]
+    mean = clustered_mean(own, cluster, confidence=_CONFIDENCE)
     return SlotDiagnostics(
         slot=ordinal + 1,
         n=own.size,
@@ -141,7 +145,7 @@ def refuse_unsupported(
 ) -> None:
     """Raise where the policy shows what the log has no support for.
 
-    Refused is a slot whose mean weight is significantly (95 %) below ``1 - max_unsupported``.
+    Refused is a slot whose mean weight is significantly (its 99 % interval) below ``1 - max_unsupported``.
 
     Raises:
         DataError: with counts, and what to do.
@@ -157,7 +161,7 @@ def refuse_unsupported(
         )
         raise DataError(
             f"the log must support what {policy} shows; got {found.n_possible:,} of {found.n:,} {unit} that "
-            f"it could have shown{beyond}, with mean weight {found.mean_weight:.3f} (95 % interval "
+            f"it could have shown{beyond}, with mean weight {found.mean_weight:.3f} (99 % interval "
             f"{found.mean_low:.3f} to {found.mean_high:.3f}): about {found.unsupported_mass:.0%} of its "
             f"probability is on what was hardly or never drawn; {max_unsupported:.0%} may be.\n"
             "  Explore more: a higher temperature, or more of the requests, until the policy's own lists are "

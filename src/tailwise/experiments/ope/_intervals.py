@@ -41,9 +41,10 @@ def clustered_mean(
     """Mean over lists, with an interval for lists of other users.
 
     With e_c the sum of a user's deviations from the mean, the variance is G/(G-1) Σ e_c² / n² over
-    G users. A few users with huge weights make that variance itself uncertain, so the quantile is Student's
-    with as many degrees of freedom as a normal sample would need for an equally uncertain variance,
-    2 G / (kurtosis of e_c - 1), at most G - 1. They also make the mean skewed, mostly too low with an
+    G users. A few users with huge weights make that variance itself uncertain, so the quantile is Student's.
+    A normal sample has an equally uncertain variance at 2 G / (kurtosis of e_c - 1) degrees of freedom; half of
+    that is used, at most G - 1, because the kurtosis seen in a sample is itself too low when tails are
+    heavy (docs/decisions/0017-off-policy.md has the coverage with and without). They also make the mean skewed, mostly too low with an
     equally low error, so the quantiles go through Hall's cubic transformation with the skewness of e_c,
     and the interval reaches further to the side of the rare large values.
 
@@ -70,7 +71,7 @@ def clustered_mean(
         return Mean(value, value, value, 0.0, float(n_users - 1))
     error = float(np.sqrt(n_users / (n_users - 1) * squares)) / n
     kurtosis = n_users * float((deviations**4).sum()) / squares**2
-    freedom = n_users - 1.0 if kurtosis <= 1 else min(n_users - 1.0, 2 * n_users / (kurtosis - 1))
+    freedom = n_users - 1.0 if kurtosis <= 1 else min(n_users - 1.0, n_users / (kurtosis - 1))
     freedom = max(freedom, 1.0)
     skew = float((deviations**3).sum()) / squares**1.5  # skewness / √G
     quantile = float(stats.t.ppf((1 + confidence) / 2, freedom))

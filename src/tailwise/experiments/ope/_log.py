@@ -209,8 +209,8 @@ def check_logged_lists(
     if "target_propensity" in slots.columns:
         check_target_propensities(slots["target_propensity"], source)
     check_positions(slots, source, is_prefix_needed=propensities == "conditional")
-    first_row = pl.int_range(pl.len()).min().over(_LIST)  # lists stay in the order of the log
-    slots = slots.sort(first_row, _PLACE)
+    slots = slots.with_row_index("row")
+    slots = slots.sort(pl.col("row").min().over(_LIST), _PLACE)  # lists stay in the order of the log
     drawn = _is_drawn(slots, source)
     n_lists, n_drawn = slots[_LIST].n_unique(), slots.filter(drawn)[_LIST].n_unique()
     if not n_drawn:

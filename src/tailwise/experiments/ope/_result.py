@@ -89,7 +89,7 @@ class OffPolicyResult:
         clip: Weights were cut here; None where they were not.
         n_clipped: Slots whose weight was cut, with the headline's weights.
         max_unsupported: Share of the policy's probability without support from which it is refused.
-        confidence: Of all intervals but the diagnostics', which are 95 %.
+        confidence: Of all intervals but the diagnostics', which are 99 %.
         cautions: Sentences on what to be careful about.
     """
 

@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import sqlalchemy as sa
 
 from tailwise.errors import LogUnavailableError
+from tailwise.events._attribution import DEFAULT_WINDOWS, AttributionWindows
 from tailwise.events._database import Database, describe_error, is_outage
 from tailwise.events._deletion import Deleted, delete_older, delete_user
 from tailwise.events._event import Appended, Event, EventType, check_text
+from tailwise.events._export import Exported, export
 from tailwise.events._rows import row_of_event, row_of_list
 from tailwise.events._spool import Spool
 from tailwise.events._tables import EVENTS
@@ -232,6 +235,19 @@ class EventLog:
             return delete_older(self._database, at - days * 86_400, by=by, reason=reason, at=at)
 
         return await self._maintain(delete)
+
+    async def export(
+        self,
+        folder: Path,
+        since: date | None = None,
+        until: date | None = None,
+        *,
+        windows: AttributionWindows = DEFAULT_WINDOWS,
+    ) -> Exported:
+        """Write the log as Parquet files; see :meth:`LogReader.export`."""
+        return await self._in(
+            self._upkeep, lambda: export(self._database, folder, since, until, windows=windows)
+        )
 
     def state(self) -> LogState:
         """Return how the log is; cheap enough for every health check."""

@@ -41,6 +41,37 @@ def test_a_batch_is_what_waits_and_never_more_than_its_limit():
     assert len(sizes) <= 4
 
 
+def test_a_batch_weighs_no_more_than_its_limit_unless_one_question_does():
+    batches, gate = [], threading.Event()
+
+    def answer(questions):
+        gate.wait(10)
+        batches.append(list(questions))
+        return questions
+
+    async def work():
+        batcher = Batcher(answer, max_batch=9, weigh=lambda q: q, max_weight=10, queue_limit=100)
+        await batcher.start()
+        tasks = [asyncio.create_task(batcher.ask(q, 10)) for q in (10, 4, 5, 2, 50, 0, 9, 1)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*tasks)
+        await batcher.close(5)
+
+    run(work())
+    assert batches == [[10], [4, 5], [2], [50], [0, 9, 1]]
+
+
+def test_a_question_that_cannot_be_weighed_goes_alone_and_the_thread_lives_on():
+    async def work():
+        batcher = Batcher(lambda q: q, max_batch=9, weigh=len, max_weight=10, queue_limit=100)
+        await batcher.start()
+        assert await asyncio.gather(*(batcher.ask(q, 10) for q in ("a", 5, "b"))) == ["a", 5, "b"]
+        await batcher.close(5)
+
+    run(work())
+
+
 @pytest.mark.parametrize(("wait_ms", "together"), [(0, False), (1000, True)])
 def test_a_free_thread_waits_for_company_as_long_as_it_is_told(wait_ms, together):
     sizes = []

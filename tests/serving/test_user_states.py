@@ -24,7 +24,13 @@ def ints(items) -> np.ndarray:
 
 
 def check(kept: UserStates, users, histories) -> None:
+    foreseen = sum(
+        kept.n_to_read(u, ints(h))
+        for u, h in {(u, *h): (u, h) for u, h in zip(users, histories, strict=True)}.values()
+    )
+    before = kept.n_items_read
     queries = kept.queries(users, [ints(h) for h in histories])
+    assert kept.n_items_read - before <= foreseen  # less where several have the same history
     windows = [h[kept.begin_of(len(h)) :] for h in histories]
     assert_close((queries @ SASREC.item_vectors().T).detach(), SASREC.scores(windows), **ROUNDING)
 

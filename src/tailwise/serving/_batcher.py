@@ -57,6 +57,8 @@ class Batcher(Generic[Question, Reply]):
     Args:
         answer: Called in the thread, with at most ``max_batch`` questions; one reply each, in order.
         max_batch: >= 1.
+        weigh: Called in the thread: the work that a question is. None: no question weighs anything.
+        max_weight: Of a batch together; a question that weighs more goes alone.
         max_wait_ms: How long a question waits for company while the thread is free, >= 0.
         queue_limit: Questions that may wait, >= 1.
         prepare: Called in the thread before the first question.
@@ -68,6 +70,8 @@ class Batcher(Generic[Question, Reply]):
         answer: Callable[[list[Question]], Sequence[Reply]],
         *,
         max_batch: int,
+        weigh: Callable[[Question], int] | None = None,
+        max_weight: int = 0,
         max_wait_ms: float = 0.0,
         queue_limit: int,
         prepare: Callable[[], None] | None = None,
@@ -77,6 +81,8 @@ class Batcher(Generic[Question, Reply]):
         self._prepare = prepare
         self._ready: Future[None] = Future()
         self._max_batch = max_batch
+        self._weigh = weigh
+        self._max_weight = max_weight
         self._max_wait_s = max_wait_ms / 1000
         self._queue_limit = queue_limit
         self._waiting: deque[_Job[Question, Reply]] = deque()
@@ -185,14 +191,25 @@ class Batcher(Generic[Question, Reply]):
                     break
                 self._changed.wait(left)
             batch: list[_Job[Question, Reply]] = []
+            weight = 0
             while self._waiting and len(batch) < self._max_batch:
                 job = self._waiting.popleft()
-                if job.is_wanted():
-                    batch.append(job)
-                else:
+                if not job.is_wanted():
                     self.n_skipped += 1
+                    continue
+                weight += self._weight_of(job.question)
+                if batch and weight > self._max_weight:
+                    self._waiting.appendleft(job)  # first of the next
+                    break
+                batch.append(job)
             self._n_running = len(batch)
             return batch
+
+    def _weight_of(self, question: Question) -> int:
+        try:
+            return 0 if self._weigh is None else self._weigh(question)
+        except Exception:  # what cannot be weighed goes alone, and fails there if it has to
+            return self._max_weight + 1
 
     def _answered(
         self, batch: list[_Job[Question, Reply]]

@@ -84,6 +84,8 @@ class Engine:
         self._batcher = Batcher[Question, Ranked](
             self._ranker.answer,
             max_batch=self.settings.max_batch,
+            weigh=self._ranker.n_to_read,
+            max_weight=self.settings.max_batch_items,
             max_wait_ms=self.settings.max_wait_ms,
             queue_limit=self.settings.queue_limit,
             prepare=lambda: warm_up(self._ranker, model.recommender.n_items, self.settings),

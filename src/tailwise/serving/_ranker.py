@@ -88,6 +88,12 @@ class Ranker:
         """Whether items have vectors."""
         return self.matrix is not None
 
+    def n_to_read(self, question: Question) -> int:
+        """Items of the question's history that would have to go through a backbone now."""
+        if self.states is None:
+            return len(question.history)
+        return 0 if question.is_like else self.states.n_to_read(question.user_id, question.history)
+
     def answer(self, questions: Sequence[Question]) -> list[Ranked]:
         """Answer each question; all of them together or not at all.
 

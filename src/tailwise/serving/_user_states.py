@@ -78,6 +78,16 @@ class UserStates:
         beyond = max(0, length - self._reader.max_length)
         return -(-beyond // self._hop) * self._hop
 
+    def n_to_read(self, user: str | None, history: NDArray[np.int64]) -> int:
+        """Items that would have to be read for a user's history now."""
+        window = history[self.begin_of(len(history)) :]
+        if user is None:
+            return len(window)
+        kept = self._queries.get(user)
+        if kept is not None and np.array_equal(kept[0], window):
+            return 0
+        return len(window) - self._n_shared(user, window)
+
     def queries(self, users: Sequence[str | None], histories: Sequence[NDArray[np.int64]]) -> Tensor:
         """Return what item vectors are multiplied with: ``[len(histories), width]`` float32 on the CPU.
 
@@ -142,14 +152,21 @@ class UserStates:
         return kept[1]
 
     def _reading_of(self, user: str, window: NDArray[np.int64]) -> ReadItems | None:
-        """What was read of the window's beginning; its last item is always read, for its query."""
+        """What was read of the window's beginning."""
+        shared = self._n_shared(user, window)
+        if not shared:
+            return None
+        kept = self._readings[user]
+        return kept if shared == len(kept.items) else kept.first(shared)
+
+    def _n_shared(self, user: str, window: NDArray[np.int64]) -> int:
+        """Items of the window's beginning that were read; the last is always read, for its query."""
         kept = self._readings.get(user)
         if kept is None:
-            return None
+            return 0
         longest = min(len(kept.items), len(window) - 1)
         differs = np.flatnonzero(kept.items[:longest] != window[:longest])
-        shared = int(differs[0]) if differs.size else longest
-        return None if not shared else kept if shared == len(kept.items) else kept.first(shared)
+        return int(differs[0]) if differs.size else longest
 
     def _keep(
         self, user: str, window: NDArray[np.int64], query: NDArray[np.float32], reading: ReadItems | None

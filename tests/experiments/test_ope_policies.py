@@ -102,6 +102,19 @@ def test_only_the_best_candidates_have_a_chance_and_of_equal_ones_the_first():
     assert of[0] == pytest.approx(1 / (1 + np.exp(2)))
 
 
+def test_a_policy_cut_to_its_candidates_is_the_one_whose_other_items_may_not_be_listed():
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=6)
+    cut = np.where(scores >= np.sort(scores)[-4], scores, -np.inf)
+    values = rng.normal(size=(6, 2))
+    log, _ = every_list(6, 3)
+    one = ask(plackett_luce(scores, 0.7, n_candidates=4, n_lists=log.n_lists), log, values)
+    other = ask(plackett_luce(cut, 0.7, n_lists=log.n_lists), log, values)
+    for found, expected in zip(one, other, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert one[0].reshape(-1, 3).prod(axis=1).sum() == pytest.approx(1)
+
+
 def test_items_that_may_not_be_listed_and_items_that_are_not_scored_have_no_chance():
     log, lists = every_list(3, 1)
     found, _ = ask(plackett_luce([0.0, -np.inf], n_lists=3), log)  # knows the items 0 and 1

@@ -41,12 +41,13 @@ def clustered_mean(
     """Mean over lists, with an interval for lists of other users.
 
     With e_c the sum of a user's deviations from the mean, the variance is G/(G-1) Σ e_c² / n² over
-    G users. A few users with huge weights make that variance itself uncertain, so the quantile is Student's.
-    A normal sample has an equally uncertain variance at 2 G / (kurtosis of e_c - 1) degrees of freedom; half of
-    that is used, at most G - 1, because the kurtosis seen in a sample is itself too low when tails are
-    heavy (docs/decisions/0017-off-policy.md has the coverage with and without). They also make the mean skewed, mostly too low with an
-    equally low error, so the quantiles go through Hall's cubic transformation with the skewness of e_c,
-    and the interval reaches further to the side of the rare large values.
+    G users. A few users with huge weights make that variance itself uncertain, so the quantile is
+    Student's. A normal sample has an equally uncertain variance at 2 G / (kurtosis of e_c - 1) degrees of
+    freedom; half of that is used, at most G - 1, because the kurtosis seen in a sample is itself too low
+    when tails are heavy. They also make the mean skewed, mostly too low with an equally low error, so the
+    quantiles go through Hall's cubic transformation with the skewness of e_c, and the interval reaches
+    further to the side of the rare large values. docs/decisions/0017-off-policy.md has the coverage
+    with and without.
 
     Args:
         parts: ``[n]``; what each list adds to the mean (its influence, centred or not).

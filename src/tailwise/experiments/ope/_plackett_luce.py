@@ -67,28 +67,37 @@ class PlackettLuce:
         for first in range(0, len(contexts), at_once):
             batch = slice(first, first + at_once)
             scores = np.array(self.scores(contexts[batch]), np.float64)
-            if self.n_candidates is not None:
-                _keep_best(scores, self.n_candidates)
+            scores, items = _best(scores, self.n_candidates)
             lists = order[starts[batch][0] : ends[batch][-1]]
             row = np.repeat(np.arange(len(scores)), ends[batch] - starts[batch])
-            for start in range(0, len(lists), at_once):  # somebody may have very many lists
-                part = slice(start, start + at_once)
-                target[lists[part]], expected[lists[part]] = _walk(
-                    scores[row[part]], places[lists[part]], values, self.temperature
-                )
+            lists_at_once = max(1, _CELLS_AT_ONCE // scores.shape[1])
+            for start in range(0, len(lists), lists_at_once):  # somebody may have very many lists
+                part, rows = lists[start : start + lists_at_once], row[start : start + lists_at_once]
+                columns, worth = places[part], values
+                if items is not None:
+                    columns, worth = _columns(items[rows], columns), values[items[rows]]
+                target[part], expected[part] = _walk(scores[rows], columns, worth, self.temperature)
         slots = (log.list_of_slot, log.ordinal)
         return target[slots], expected[slots]
 
 
-def _keep_best(scores: NDArray[np.float64], n: int) -> None:
-    """Make all but the ``n`` best of each row ``-inf``, in place; of equal scores the first stay."""
+def _best(scores: NDArray[np.float64], n: int | None) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """Cut each row to its ``n`` best, of equal scores the first; their items, or None where all stay."""
     n_items = scores.shape[1]
-    if n >= n_items:
-        return
+    if n is None or n >= n_items:
+        return scores, None
     last = np.partition(scores, n_items - n, axis=1)[:, n_items - n, None]  # the n-th best
     tied = scores == last
     room = n - (scores > last).sum(axis=1, keepdims=True)
     scores[(scores < last) | (tied & (np.cumsum(tied, axis=1) > room))] = -np.inf
+    items = np.argpartition(-scores, n - 1, axis=1)[:, :n].astype(np.int64)
+    return np.take_along_axis(scores, items, axis=1), items
+
+
+def _columns(items: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each shown item stands among its list's candidates; -1 where it does not."""
+    found = items[:, None, :] == places[:, :, None]  # [n, length, n_candidates]
+    return np.where(found.any(axis=2), found.argmax(axis=2), -1)
 
 
 def _walk(
@@ -98,15 +107,16 @@ def _walk(
 
     Args:
         scores: ``[n, n_items]``; overwritten.
-        places: ``[n, length]``; items shown, -1 for one that is not scored, -2 where nothing was shown.
-        values: ``[n_items, m]``.
+        places: ``[n, length]``; columns of the items shown; below 0 for one that is not scored, or
+            where nothing was shown.
+        values: ``[n_items, m]``, or ``[n, n_items, m]`` where the columns of a list are items of its own.
         temperature: τ.
 
     Returns:
         ``[n, length]`` probabilities and ``[n, length, m]`` expectations.
     """
     target = np.zeros(places.shape)
-    expected = np.zeros((*places.shape, values.shape[1]))
+    expected = np.zeros((*places.shape, values.shape[-1]))
     rows = np.arange(len(scores))
     for place in range(places.shape[1]):
         best = scores.max(axis=1, keepdims=True)
@@ -117,6 +127,6 @@ def _walk(
         shown = places[:, place]
         is_scored = shown >= 0
         target[is_scored, place] = mass[rows[is_scored], shown[is_scored]]
-        expected[:, place] = mass @ values
+        expected[:, place] = mass @ values if values.ndim == 2 else (mass[:, None, :] @ values)[:, 0]
         scores[rows[is_scored], shown[is_scored]] = -np.inf
     return target, expected

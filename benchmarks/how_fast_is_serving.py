@@ -114,21 +114,22 @@ def server_of(setting: Setting, cache_mb: float) -> Iterator[tuple[str, dict[str
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"the server of {setting.name!r} must start; it ended, see above.")
         said = json.loads(line)
         yield f"http://127.0.0.1:{said['port']}", said
     finally:
-        assert process.stdin is not None
         process.stdin.close()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()
 
 
 def measure(setting: Setting, users: str, url: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-import do_the_statistics_lie as benchmark
 import numpy as np
 import pytest
 from scipy import stats
+
+import do_the_statistics_lie as benchmark
 
 
 def test_the_smallest_size_runs_through_and_keeps_its_result(capsys, tmp_path: Path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from do_the_statistics_lie import Visits, draw_money, draw_ramp
-from tailwise.experiments import BurnIn, OutcomeArrays, anytime_path, fixed_effect
+from tailwise.experiments import BurnIn, OutcomeArrays, anytime_path, fixed_effect, information_per_user
 from tailwise.experiments.reference import pooled_z_test
 
 EARLY = BurnIn(users=2, active_users=1)
@@ -28,6 +28,25 @@ def test_contributions_worked_by_hand():
     contributions = np.array([8, 4, 6, 8.0])
     assert path.difference[0] == pytest.approx(contributions.mean())
     assert path.standard_error[0] == pytest.approx(contributions.std() / 2)
+
+
+def test_evidence_rests_on_squares_about_the_tested_value_scaled_where_the_burn_in_ended():
+    contributions = np.array([8, 4, 6, 8.0])  # as above
+    path = anytime_path(OutcomeArrays.of([1, 0, 1, 0], 0, [4.0, 2.0, 6.0, 0.0]), burn_in=EARLY, tuned_for=3)
+    total, squares = contributions.sum(), np.square(contributions).sum()
+    scale = np.square(contributions[:2]).sum() / 2 / information_per_user(3)
+    expected = total**2 / (2 * (squares + scale)) - np.log1p(squares / scale) / 2
+    assert path.log_e_value[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["gmv", "average_order_value"])
+def test_standard_errors_of_one_stage_are_those_of_the_fixed_horizon(kind):
+    outcomes = draw_money(np.random.default_rng(0), 40_000, orders=0.3, sigma=0.8, lift=0.3)[kind][0]
+    fixed, path = fixed_effect(outcomes), anytime_path(outcomes)
+    assert fixed is not None
+    # the variance of 40,000 skewed values is known to about 3 %, half of it in the standard error
+    assert path.standard_error[0] == pytest.approx(fixed.standard_error, rel=0.02)
+    assert path.difference[0] == pytest.approx(fixed.difference, abs=0.2 * fixed.standard_error)
 
 
 @pytest.mark.parametrize(

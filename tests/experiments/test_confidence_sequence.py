@@ -45,6 +45,10 @@ def test_the_sequence_is_narrowest_at_the_number_of_users_it_is_tuned_for(one_si
     assert width(1000) <= min(width(f * 1000) for f in (0.3, 0.7, 1.5, 4.0)) * 1.0005
 
 
+def test_one_side_is_tuned_as_two_sides_at_twice_the_error():
+    assert information_per_user(50, 0.05, one_sided=True) == information_per_user(50, 0.1)
+
+
 def test_being_wrong_tenfold_about_the_users_costs_less_than_a_third_of_the_width():
     rate = information_per_user(10_000)
     best = critical_value(10_000 * rate)

@@ -32,6 +32,21 @@ def test_planned_users_let_a_sequence_exclude_no_effect_as_often_as_promised():
     assert ever >= at_end
 
 
+def test_planned_users_let_a_bound_rule_a_margin_out_as_often_as_promised():
+    margin, runs, wins = 0.3, 400, 0
+    plan = plan_duration(BEFORE, users_per_day=100, relative_margin=margin)
+    n = plan.users_anytime
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        path = anytime_path(
+            OutcomeArrays.of(rng.integers(0, 2, n), 0, 2 + 3 * rng.normal(size=n)), tuned_for=n
+        )
+        wins += path.relative_lower[0] > -margin
+    # 0.8 within two and a half standard errors of 400 runs, 0.05; a variance of 2 + 2 in place of
+    # 2 + 2 * 0.49 would give 0.93
+    assert 0.75 < wins / runs < 0.85
+
+
 def test_the_stated_width_is_that_of_the_sequence_at_the_planned_users():
     plan = plan_duration(BEFORE, users_per_day=100, relative_effect=0.3)
     rng = np.random.default_rng(0)

@@ -121,7 +121,8 @@ def test_a_session_ends_with_a_pause_of_thirty_minutes_unless_the_client_names_i
     named = [{"occurred_at": at, "session_id": s} for at, s in ((0.0, "a"), (9000.0, "a"), (9001.0, "b"))]
     assert measured(*named, name="sessions") == 2
     # events with and without a name do not interrupt one another
-    assert measured(*without, *named, name="sessions") == 4
+    between = {"occurred_at": 2700.0, "session_id": "a"}
+    assert measured(*without, *named, between, name="sessions") == 4
 
 
 def test_an_event_that_is_there_twice_counts_once():

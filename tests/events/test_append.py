@@ -16,7 +16,8 @@ from tests.events.processes import append_shared, start
 def test_an_event_comes_back_as_it_went_in(url: str, spool: Path) -> None:
     bought = event(
         "e1", "purchase", user_id="ü\u202e1", item_id="<b>'; DROP TABLE events", received_at=NOON + 1.25,
-        position=3, session_id="s1", quantity=2, revenue=Decimal("19.9900"), currency="EUR", recommendation_id=list_id(1),
+        position=3, session_id="s1", quantity=2, revenue=Decimal("19.9900"), currency="EUR",
+        recommendation_id=list_id(1),
     )  # fmt: skip
     using(url, spool, lambda log: log.append([bought]))
     row = stored(url).row(0, named=True)

@@ -19,10 +19,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tailwise.errors import ConfigError
 
-__all__ = ["Database", "DatabaseDownError", "describe_error", "is_outage"]
+__all__ = ["WRITE_S", "Database", "DatabaseDownError", "describe_error", "is_outage", "is_refusal"]
 
 CONNECT_S = 2  # longest wait for a connection
-WRITE_S = 5.0  # longest wait for a transaction of the writer; SQLite's busy timeout too
+WRITE_S = 5.0  # longest time of a transaction of the writer, unless said otherwise
 READ_S = 2.0  # longest wait for a read
 LOCK_MS = 2_000  # longest wait for a lock in PostgreSQL
 MIGRATION_MS = 60_000  # longest wait for another worker's migration
@@ -41,13 +41,15 @@ class Database:
 
     Args:
         url: ``sqlite:///path`` or ``postgresql://user@host/name``.
+        write_timeout_s: Longest time of a writing transaction, and of waiting for other writers of SQLite.
 
     Raises:
         ConfigError: the URL is neither of these.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, write_timeout_s: float = WRITE_S) -> None:
         self.url = _read_url(url)
+        self._write_timeout_s = write_timeout_s
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._is_migrated = threading.Event()
         self._engine = sa.create_engine(
@@ -63,18 +65,22 @@ class Database:
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
     @contextmanager
-    def writing(self, timeout_s: float | None = WRITE_S) -> Iterator[Connection]:
+    def writing(self, timeout_s: float | None = None) -> Iterator[Connection]:
         """A transaction that is committed at the end, durably, or rolled back by an exception.
 
         Args:
-            timeout_s: Longest time until it is cut off. None: as long as it takes.
+            timeout_s: Longest time until it is cut off. None: the writer's.
         """
-        with self._transaction(timeout_s) as connection:
+        with self._transaction(self._write_timeout_s if timeout_s is None else timeout_s) as connection:
             yield connection
 
     @contextmanager
     def reading(self, timeout_s: float | None = READ_S) -> Iterator[Connection]:
-        """A transaction that sees one state of the log throughout."""
+        """A transaction that sees one state of the log throughout.
+
+        Args:
+            timeout_s: Longest time until it is cut off. None: as long as it takes.
+        """
         with self._transaction(timeout_s, is_reading=True) as connection:
             yield connection
 
@@ -131,7 +137,7 @@ class Database:
 
     def _connect_arguments(self) -> dict[str, Any]:
         if self.is_sqlite:
-            return {"timeout": WRITE_S, "isolation_level": None}
+            return {"timeout": self._write_timeout_s, "isolation_level": None}
         own = self.url.query.get("options", "")
         settings = f"-c lock_timeout={LOCK_MS} -c synchronous_commit=on"
         return {
@@ -159,10 +165,13 @@ class Database:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the database cannot work now, as opposed to refusing these rows."""
-    if isinstance(error, DataError | IntegrityError):
-        return False
-    return isinstance(error, DBAPIError | PoolTimeoutError | DatabaseDownError)
+    """Whether the database is away or cannot work now."""
+    return isinstance(error, DBAPIError | PoolTimeoutError | DatabaseDownError) and not is_refusal(error)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the database says that rows break its rules, so that trying again is no use."""
+    return isinstance(error, DataError | IntegrityError)
 
 
 def describe_error(error: BaseException) -> str:

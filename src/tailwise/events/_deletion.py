@@ -13,6 +13,7 @@ from tailwise.events._tables import DELETIONS, EVENTS, LISTS, SETTINGS
 
 __all__ = ["Deleted", "delete_older", "delete_user", "keep_undeleted"]
 
+USER_S = 60.0  # longest time of a user's deletion
 ROWS_AT_ONCE = 20_000  # of a retention's transaction: writers wait for no more
 
 
@@ -31,7 +32,7 @@ class Deleted:
 
 def delete_user(database: Database, user_id: str, *, by: str, reason: str, at: float) -> Deleted:
     """Delete a user's events and lists in one transaction with the row that tells of it."""
-    with database.writing() as connection:
+    with database.writing(USER_S) as connection:
         database.exclude(connection, is_shared=False)
         opened = _open(connection, "user", by=by, reason=reason, at=at, user_hash=_hash(connection, user_id))
         n_events = 0
@@ -76,9 +77,10 @@ def keep_undeleted(connection: Connection, rows: Sequence[Row], moment: str) -> 
     }
     if not hashes:
         return list(rows)
-    last = sa.select(DELETIONS.c.user_hash, sa.func.max(DELETIONS.c.at)).group_by(DELETIONS.c.user_hash)
-    found = connection.execute(last.where(DELETIONS.c.user_hash.in_(list(hashes.values()))))
-    deleted_at = dict(found.tuples().all())
+    last = sa.select(DELETIONS.c.user_hash, sa.func.max(DELETIONS.c.at).label("last_at"))
+    of_users = last.where(DELETIONS.c.user_hash.in_(list(hashes.values()))).group_by(DELETIONS.c.user_hash)
+    found = connection.execute(of_users)
+    deleted_at = {each.user_hash: each.last_at for each in found}
     never = float("-inf")
     return [row for row in rows if row[moment] > deleted_at.get(hashes.get(row["user_id"]), never)]
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tailwise.errors import LogUnavailableError
 from tailwise.events._attribution import DEFAULT_WINDOWS, AttributionWindows
-from tailwise.events._database import Database, describe_error, is_outage
+from tailwise.events._database import WRITE_S, Database, describe_error, is_outage
 from tailwise.events._deletion import Deleted, delete_older, delete_user
 from tailwise.events._event import Appended, Event, EventType, check_text
 from tailwise.events._export import Exported, export
@@ -99,6 +99,7 @@ class EventLog:
         *,
         queue_limit: int = QUEUE_LIMIT,
         history: Sequence[EventType] = ("purchase",),
+        write_timeout_s: float = WRITE_S,
     ) -> "EventLog":
         """Open a log, bring its tables up to date, and replay what dead workers left in the spool.
 
@@ -110,18 +111,21 @@ class EventLog:
             clock: Unix seconds; of ``received_at`` and of deletions, nothing else.
             queue_limit: Rows that may wait in memory, >= 1.
             history: Types of events that :meth:`items` returns; not ``impression``.
+            write_timeout_s: After so long a transaction is given up and its events go to the spool; > 0.
 
         Raises:
             ConfigError: the URL is not one of these.
             LogUnavailableError: the spool's folder cannot be written.
-            ValueError: ``queue_limit`` or ``history`` is out of range.
+            ValueError: one of the last three is out of range.
         """
         if queue_limit < 1:
             raise ValueError(f"queue_limit must be >= 1; got {queue_limit}.")
+        if not write_timeout_s > 0:
+            raise ValueError(f"write_timeout_s must be > 0; got {write_timeout_s}.")
         chosen = ("click", "add-to-cart", "purchase")
         if not history or not set(history) <= set(chosen):
             raise ValueError(f"history must be one or more of {', '.join(chosen)}; got {tuple(history)!r}.")
-        database = Database(url)
+        database = Database(url, write_timeout_s=write_timeout_s)
         try:
             own = Spool(spool)
         except OSError as error:

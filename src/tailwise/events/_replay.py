@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tailwise.events._database import Database, describe_error, is_outage
+from tailwise.events._database import Database, describe_error, is_refusal
 from tailwise.events._deletion import keep_undeleted
 from tailwise.events._frames import encode_frames, read_frames
 from tailwise.events._insert import insert
@@ -28,7 +28,7 @@ def replay(database: Database, spool: Spool, segment: Path) -> None:
     for what they say go to ``*.refused``.
 
     Raises:
-        Exception: the database is down (:func:`is_outage`), or the disk fails.
+        Exception: the database is down, or something else fails but the rows; nothing is lost by it.
     """
     n_damaged = 0
     part: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def _write(database: Database, spool: Spool, records: Sequence[dict[str, Any]]) 
     try:
         _write_all(database, records)
     except Exception as error:
-        if is_outage(error):
+        if not is_refusal(error):
             raise
         if len(records) == 1:
             log.error("A spooled record was refused by the database: %s", describe_error(error))

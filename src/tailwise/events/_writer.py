@@ -11,7 +11,7 @@ from typing import Any
 
 from tailwise.errors import DataError, LogUnavailableError
 from tailwise.events._breaker import Breaker
-from tailwise.events._database import Database, describe_error, is_outage
+from tailwise.events._database import Database, describe_error, is_outage, is_refusal
 from tailwise.events._event import Appended
 from tailwise.events._insert import insert
 from tailwise.events._replay import replay
@@ -153,7 +153,7 @@ class Writer:
                 self.breaker.succeed()
                 return answers
             except Exception as error:
-                if not is_outage(error):
+                if is_refusal(error):
                     if len(group) > 1:
                         return [answer for job in group for answer in self._write([job])]
                     return [DataError(f"The database refused the batch: {describe_error(error)}.")]

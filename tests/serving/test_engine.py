@@ -119,7 +119,7 @@ def test_an_anonymous_history_leaves_nothing_behind():
         served = engine(sasrec())
         await served.start()
         await served.rank(Query(3, tuple(IDS[:5])), 10)
-        assert served.state().n_cached_users == served.state().state_bytes == 0
+        assert served.state().n_queries_kept == served.state().state_bytes == 0
         await served.close()
 
     run(visit())
@@ -468,7 +468,8 @@ def test_a_warm_engine_has_answered_batches_of_all_sizes_and_remembers_nobody():
         vectors = engine(sasrec(), warm_up=True, max_batch=6)
         await vectors.start()
         state = vectors.state()
-        assert (state.n_cached_users, state.state_bytes, state.n_items_read) == (0, 0, 0)
+        assert (state.n_queries_kept, state.n_readings_kept) == (0, 0)
+        assert (state.state_bytes, state.n_items_read) == (0, 0)
         await served.close()
         await vectors.close()
 

@@ -95,7 +95,7 @@ def test_a_window_of_hops_never_outgrows_the_model_nor_shrinks_by_more_than_a_ho
 def test_the_same_history_in_a_batch_is_read_once():
     kept = states()
     check(kept, [None, "a", "b", None], [[1, 2], [1, 2], [1, 2], [3]])
-    assert (kept.n_anew, kept.n_items_read, kept.n_users) == (2, 3, 2)
+    assert (kept.n_anew, kept.n_items_read, kept.n_queries) == (2, 3, 2)
 
 
 def test_users_who_return_stay_and_the_others_go():

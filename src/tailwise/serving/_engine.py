@@ -40,7 +40,8 @@ class EngineState:
         cache: Histories by what was kept of them: ``unchanged`` (nothing to read), ``grown`` (new items
             to read), ``anew`` (all to read).
         n_items_read: Items that went through the backbone.
-        n_cached_users: Users of whom something is kept.
+        n_queries_kept: Users whose vector is kept.
+        n_readings_kept: Users whose keys and values are kept.
         state_bytes: Of what is kept of users.
         item_bytes: Of item vectors.
     """
@@ -55,7 +56,8 @@ class EngineState:
     fallbacks: Mapping[str, int]
     cache: Mapping[str, int]
     n_items_read: int
-    n_cached_users: int
+    n_queries_kept: int
+    n_readings_kept: int
     state_bytes: int
     item_bytes: int
 
@@ -220,7 +222,8 @@ class Engine:
             fallbacks=dict(self._fallbacks),
             cache=cache,
             n_items_read=0 if states is None else states.n_items_read,
-            n_cached_users=0 if states is None else states.n_users,
+            n_queries_kept=0 if states is None else states.n_queries,
+            n_readings_kept=0 if states is None else states.n_readings,
             state_bytes=0 if states is None else states.nbytes,
             item_bytes=0 if matrix is None else matrix.nbytes,
         )

@@ -90,8 +90,8 @@ class Ranker:
 
     def n_to_read(self, question: Question) -> int:
         """Items of the question's history that would have to go through a backbone now."""
-        if self.states is None:
-            return len(question.history)
+        if self.states is None:  # of those without vectors, the ones with a backbone are modules
+            return len(question.history) if isinstance(self._recommender, torch.nn.Module) else 0
         return 0 if question.is_like else self.states.n_to_read(question.user_id, question.history)
 
     def answer(self, questions: Sequence[Question]) -> list[Ranked]:

@@ -28,7 +28,7 @@ class UserStates:
 
     A window that has to move at the next item leaves no reading: it could not be used.
 
-    Not for several threads.
+    For one thread; counts and sizes may be looked at from others.
 
     Args:
         reader: Of the model.
@@ -62,9 +62,14 @@ class UserStates:
         return self._query_bytes + self._reading_bytes
 
     @property
-    def n_users(self) -> int:
-        """Users of whom something is kept."""
-        return len(self._queries.keys() | self._readings.keys())
+    def n_queries(self) -> int:
+        """Users whose query is kept."""
+        return len(self._queries)
+
+    @property
+    def n_readings(self) -> int:
+        """Users whose reading is kept."""
+        return len(self._readings)
 
     def clear(self) -> None:
         """Forget everybody, and the counts."""

@@ -166,6 +166,12 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"setting {path} must be a table; got {value!r}.")
         return {key: _convert(arguments[1], entry, f"{path}.{key}") for key, entry in value.items()}
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(
+                f"setting {path} must be one of {', '.join(map(str, arguments))}; got {value!r}."
+            )
+        return value
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

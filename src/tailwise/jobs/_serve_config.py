@@ -15,7 +15,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
 from tailwise.serving._engine_settings import EngineSettings
 
-__all__ = ["ENVIRONMENT", "ServeConfig", "load_serve_config"]
+__all__ = ["ENVIRONMENT", "ServeConfig", "as_text", "load_serve_config"]
 
 ENVIRONMENT = "TAILWISE_SERVE_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

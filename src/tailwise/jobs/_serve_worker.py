@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -22,14 +23,14 @@ from tailwise.events._log import EventLog
 from tailwise.events._routes import event_router
 from tailwise.jobs._config_file import config_as_dict, config_from_dict
 from tailwise.jobs._language_recommender import choose_device
-from tailwise.jobs._serve_config import ServeConfig
+from tailwise.jobs._serve_config import ServeConfig, as_text
 from tailwise.jobs._serve_control import WorkerControl, build_member
 from tailwise.jobs._serve_deployment import DeploymentFolder
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._http_app import create_app
 from tailwise.serving._http_guard import GuardSettings
 from tailwise.serving._http_keys import KeyStore
-from tailwise.serving._http_log import set_up_logging
+from tailwise.serving._http_log import log, set_up_logging
 from tailwise.serving._http_metrics import Metrics
 from tailwise.serving._http_protocol import bounded_protocol
 from tailwise.serving._lineup import Lineup
@@ -64,6 +65,8 @@ def run_worker(
     for told in (signal.SIGTERM, signal.SIGINT):  # the server takes their place while it runs
         signal.signal(told, _leave)
     set_up_logging(config.log_level, worker=worker)
+    if worker == 0:
+        log(logging.INFO, "settings", **as_text(config))
     folder = DeploymentFolder(Path(config.state))
     deployment = folder.read()
     changes, offset, number = folder.changes_after(0)
@@ -198,9 +201,12 @@ def main() -> None:
     config = config_from_dict(ServeConfig, given["config"])
     listener = socket.socket(fileno=given["descriptor"])
 
+    descriptor = sys.stdin.fileno()
+
     def watch(server: _Server) -> None:
         def wait() -> None:
-            sys.stdin.buffer.read()
+            while os.read(descriptor, 1024):  # not the buffered stream: its lock would outlive this thread
+                pass
             server.should_exit = True
 
         threading.Thread(target=wait, name="supervisor-watch", daemon=True).start()

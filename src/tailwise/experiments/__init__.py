@@ -65,6 +65,8 @@ from tailwise.experiments._rollout import (
 )
 from tailwise.experiments._sample_ratio import SampleRatio, check_sample_ratio, follow_sample_ratio
 from tailwise.experiments._simulate import SimulatedDecision, SimulatedRollout, run_experiment
+from tailwise.experiments._store import AuditEntry, ConflictError, ExperimentStore
+from tailwise.experiments._stored_assignment import StoredAssignment
 from tailwise.experiments._stratified import FixedEffect, StageSize, fixed_effect, stage_sizes
 from tailwise.experiments._user_outcomes import user_outcomes
 from tailwise.experiments._world import (
@@ -84,9 +86,11 @@ __all__ = [
     "SCENARIOS",
     "AnytimeEffect",
     "AnytimePath",
+    "AuditEntry",
     "Behaviour",
     "BurnIn",
     "CatalogueShare",
+    "ConflictError",
     "Decision",
     "Duration",
     "EffectEvidence",
@@ -95,6 +99,7 @@ __all__ = [
     "Enrolled",
     "Evidence",
     "Experiment",
+    "ExperimentStore",
     "FixedEffect",
     "GuardrailResult",
     "HashAssignment",
@@ -118,6 +123,7 @@ __all__ = [
     "StageOverride",
     "StageRule",
     "StageSize",
+    "StoredAssignment",
     "World",
     "anytime_path",
     "bucket",

@@ -22,7 +22,7 @@ def bucket(space: str, user_id: str) -> float:
 
     Example:
         >>> round(bucket("layer/default", "u1"), 6)
-        0.0
+        0.797508
     """
     digest = hashlib.sha256(f"{space}\n{user_id}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

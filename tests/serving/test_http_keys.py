@@ -219,4 +219,6 @@ def test_with_keys_hosts_are_those_that_are_allowed(tmp_path):
     assert client.ask("GET", "/v1/models", headers={"host": "shop.example:443"}).status_code == 200
     assert client.ask("GET", "/v1/models", headers={"host": "evil.example"}).status_code == 421
     assert client.ask("GET", "/v1/models").status_code == 421  # 127.0.0.1 is not on the list
+    assert client.ask("GET", "/openapi.json").status_code == 421
+    assert client.ask("GET", "/healthz").status_code == 200
     client.close()

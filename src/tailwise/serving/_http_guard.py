@@ -16,7 +16,8 @@ from tailwise.serving._http_problems import ProblemError, problem_response
 __all__ = ["Guard", "GuardSettings"]
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+_PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, whatever the service is called
+_OPEN_PATHS = _PROBES | {"/openapi.json"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Guard:
         """Find out who asks, and whether that is too often."""
         try:
             are_required = self._keys.are_required()
-            self._check_host(headers, are_required=are_required)
+            if not (are_required and path in _PROBES):
+                self._check_host(headers, are_required=are_required)
             if path in _OPEN_PATHS:
                 return NO_KEYS
             if are_required:

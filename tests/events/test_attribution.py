@@ -70,7 +70,8 @@ def test_without_a_name_the_latest_impression_within_the_window_counts(url: str,
     ]
     found = owed(
         url, spool, served(1), served(2), served(3), *shown,
-        event("before", at=NOON), event("between", at=NOON + 2.5 * HOUR), event("at-once", at=NOON + 3 * HOUR),
+        event("before", at=NOON), event("between", at=NOON + 2.5 * HOUR),
+        event("at-once", at=NOON + 3 * HOUR),
         event("last-moment", at=NOON + 3 * HOUR + DAY), event("too-late", at=NOON + 3 * HOUR + DAY + 1),
         event("bought", "purchase", at=NOON + 3 * HOUR + 7 * DAY),
         event("carted", "add-to-cart", at=NOON + 3 * HOUR + 7 * DAY + 1),

@@ -63,7 +63,9 @@ def running(given: Experiment | None = None, stages: int = 3) -> Rollout:
     return rollout
 
 
-def outcomes(n: int = 4000, *, tail_lift: float = 1.6, head_lift: float = 0.97, seed: int = 0) -> pl.DataFrame:
+def outcomes(
+    n: int = 4000, *, tail_lift: float = 1.6, head_lift: float = 0.97, seed: int = 0
+) -> pl.DataFrame:
     """Users of three stages; what the treatment shows more of the tail it shows less of the head."""
     rng = np.random.default_rng(seed)
     treated = rng.integers(0, 2, n).astype(bool)
@@ -132,7 +134,9 @@ def decisions() -> list[LoggedDecision]:
     ]
 
 
-def slots(*, days: int = 9, per_day: int = 60, tail: float = 0.2, last_tail: float | None = None) -> pl.DataFrame:
+def slots(
+    *, days: int = 9, per_day: int = 60, tail: float = 0.2, last_tail: float | None = None
+) -> pl.DataFrame:
     """Lists of five places of i00..i39; i00..i07 are head, the rest tail. The last day may differ."""
     rng = np.random.default_rng(1)
     rows = []

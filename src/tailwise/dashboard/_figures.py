@@ -7,7 +7,6 @@ takes a third of a second.
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -89,7 +88,7 @@ def path_figure(path: EffectPath, stages: Sequence[tuple[float, str]]) -> Markup
         return Markup("")
     widest = sorted(max(abs(low), abs(high)) for low, high in known)
     # The first, very wide looks may leave the drawing, so that the later ones can be read.
-    reach = min(widest[-1], max(3 * widest[0], 2 * (path.margin or 0.0), 0.05))
+    reach = _round_up(min(widest[-1], max(1.5 * widest[0], 2 * (path.margin or 0.0), 0.05)))
     title = f"{path.metric.name}: relative change with confidence sequence over time"
     return _two_widths(title, lambda size: _path_body(path, stages, reach, size))
 
@@ -107,7 +106,7 @@ def _path_body(
         held = max(-reach, min(reach, value))
         return _TOP + (reach - held) / (2 * reach) * (height - _TOP - _BOTTOM)
 
-    parts = _y_axis([-reach, -reach / 2, 0.0, reach / 2, reach], y, width, signed_percent)
+    parts = _y_axis([-reach, -reach / 2, 0.0, reach / 2, reach], y, width, _digits(signed_percent, reach))
     labelled = -math.inf
     for at, name in stages:
         if first <= at <= last:
@@ -132,7 +131,7 @@ def _path_body(
         if value is not None
     ]
     parts.append(f'<polyline class="estimate" points="{" ".join(line)}"/>')
-    parts += _x_axis(first, last, x, height)
+    parts += _x_axis(first, last, x, size)
     return "".join(parts)
 
 
@@ -149,7 +148,7 @@ def _shares_body(series: dict[str, Sequence[DailyShare]], segment: str, size: tu
     width, height = size
     days = [day.day for each in series.values() for day in each]
     first, last = min(days), max(days)
-    top = max([0.01, *(day.shares.get(segment, 0.0) for each in series.values() for day in each)])
+    top = _round_up(max([0.01, *(day.shares.get(segment, 0.0) for each in series.values() for day in each)]))
 
     def x(at: float) -> float:
         return _LEFT + (at - first) / max(1, last - first) * (width - _LEFT - _RIGHT)
@@ -157,7 +156,7 @@ def _shares_body(series: dict[str, Sequence[DailyShare]], segment: str, size: tu
     def y(value: float) -> float:
         return _TOP + (1 - value / top) * (height - _TOP - _BOTTOM)
 
-    parts = _y_axis([0.0, top / 2, top], y, width, percent)
+    parts = _y_axis([0.0, top / 2, top], y, width, _digits(percent, top))
     for kind, each in zip(_SERIES * len(series), series.values(), strict=False):
         points = [(x(day.day), y(day.shares.get(segment, 0.0))) for day in each]
         line = " ".join(f"{at:.1f},{value:.1f}" for at, value in points)
@@ -165,8 +164,19 @@ def _shares_body(series: dict[str, Sequence[DailyShare]], segment: str, size: tu
         parts += [
             f'<circle class="series {kind}" cx="{at:.1f}" cy="{value:.1f}" r="3"/>' for at, value in points
         ]
-    parts += _x_axis(first, last, x, height)
+    parts += _x_axis(first, last, x, size)
     return "".join(parts)
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4, 6, 8 times a power of ten, so that halves are short numbers too."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if value <= step * power * (1 + 1e-9))
+
+
+def _digits(show: Callable[[float, int], str], largest: float) -> Callable[[float], str]:
+    digits = 0 if largest >= 0.1 else 1
+    return lambda value: show(value, digits)
 
 
 def _two_widths(title: str, body: Callable[[tuple[float, float]], str]) -> Markup:
@@ -187,23 +197,19 @@ def _y_axis(
     return parts
 
 
-def _x_axis(first: float, last: float, x: Callable[[float], float], height: float) -> list[str]:
-    """Days, or hours where there is but one day."""
-    span_days = (last - first) / 86_400
-    step = 86_400 * max(1, math.ceil(span_days / 6)) if span_days >= 2 else max(3600.0, (last - first) / 4)
-    start = math.ceil(first / step) * step if span_days >= 2 else first
-    count = int((last - start) // step) + 1
-    ticks = [start + i * step for i in range(count) if x(last) - x(start + i * step) >= 0]
-    parts = [
-        _text(
-            x(at), height - 8, _tick(at, is_day=span_days >= 2), "middle" if at < last - step / 3 else "end"
-        )
-        for at in ticks
-    ]
-    parts += [
-        _line(x(at), height - _BOTTOM, x(at), height - _BOTTOM + 4, "grid")
-        for at, _ in pairwise([*ticks, last])
-    ]
+def _x_axis(first: float, last: float, x: Callable[[float], float], size: tuple[float, float]) -> list[str]:
+    """Days, or hours where there are but two; as many as have room."""
+    width, height = size
+    most = max(2, int((width - _LEFT - _RIGHT) // 64))
+    is_day = last - first >= 2 * 86_400
+    unit = 86_400 if is_day else 3600
+    step = unit * max(1, math.ceil((last - first) / unit / most))
+    ticks = [at * step for at in range(math.ceil(first / step), int(last // step) + 1)]
+    parts = []
+    for at in ticks:
+        parts.append(_line(x(at), height - _BOTTOM, x(at), height - _BOTTOM + 4, "grid"))
+        if x(at) <= width - 24:  # what would stick out has no label
+            parts.append(_text(x(at), height - 8, _tick(at, is_day=is_day), "middle"))
     return parts
 
 

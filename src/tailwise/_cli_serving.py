@@ -51,6 +51,8 @@ def serve(
     allowed_host: Annotated[list[str] | None, Flag] = None,
     cors_origin: Annotated[list[str] | None, Flag] = None,
     log_level: Literal["debug", "info", "warning", "error"] | None = None,
+    decide: str | None = None,
+    clock_from_header: Annotated[bool, Flag] = False,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> None:
     """Answer requests for recommendations over HTTP, and keep every list and event; see docs/serving.md.
@@ -74,6 +76,8 @@ def serve(
         allowed_host: Value that the header Host may have. Repeat for several.
         cors_origin: Origin whose scripts may read answers. Repeat for several.
         log_level: Of the lines on standard error.
+        decide: How often to decide about running experiments, such as every=60s; by default never.
+        clock_from_header: Take the time from requests, for simulations on this machine alone.
         set_: Any setting, e.g. --set engine.max_batch=64.
     """
     from tailwise.jobs._config_file import merged, parse_setting
@@ -96,6 +100,8 @@ def serve(
         "allowed_hosts": allowed_host,
         "cors_origins": cors_origin,
         "log_level": log_level,
+        "decide": decide,
+        "clock_from_header": clock_from_header or None,
     }
     flags = {name: value for name, value in given.items() if value is not None}
     settings = load_serve_config(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tailwise
+from tailwise._cli_experiments import experiment_app, simulate
 from tailwise._cli_serving import serving_app
 from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
 
@@ -26,6 +27,8 @@ app = App(
 assets_app = App(name="assets", help="Data sets and models that Tailwise knows: list, fetch, verify.")
 app.command(assets_app)
 app.command(serving_app, name="*")
+app.command(experiment_app)
+app.command(simulate)
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 

@@ -119,7 +119,7 @@ class RunFolder:
 
         Args:
             config: The run's settings.
-            variant: A variant or reference of the run.
+            variant: A variant or reference of the run, or a variant scored another way: ``adamw+debiased``.
             seed: Of the training. None: the first of the run's seeds.
 
         Raises:
@@ -127,6 +127,7 @@ class RunFolder:
             DataError: it is not finished.
         """
         names = [*(v.name for v in config.variants), *config.references]
+        names += [how.of(v.name) for how in config.rescorings for v in config.variants]
         if variant not in names:
             raise ConfigError(f"--variant must be one of the run's {', '.join(names)}; got {variant!r}.")
         if variant in config.references and variant != "sasrec":

@@ -53,6 +53,10 @@ class ServeConfig:
         allowed_hosts: Values of the header Host, without port. Empty: any; without keys, the loopback's.
         cors_origins: Origins whose scripts may read answers, such as ``https://shop.example``. Empty: none.
         log_level: debug, info, warning or error.
+        decide: How often the first worker decides about running experiments, such as ``every=60s``. Empty:
+            never; a person, or another process, does.
+        clock_from_header: Requests say what time it is; see docs/rollout.md. For simulations on one machine:
+            refused beyond the loopback, and where there are keys.
         engine: How a model answers; see :class:`~tailwise.serving.EngineSettings`.
     """
 
@@ -79,6 +83,8 @@ class ServeConfig:
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"
+    decide: str = ""
+    clock_from_header: bool = False
     engine: EngineSettings = EngineSettings()
 
     def __post_init__(self) -> None:

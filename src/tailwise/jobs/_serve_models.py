@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._load_recommender import load_finished
+from tailwise.jobs._load_recommender import load_finished, rescoring_of
 from tailwise.jobs._measure import cut_segments
 from tailwise.jobs._run_data import load_run_data
 from tailwise.jobs._run_folder import RunFolder
@@ -124,7 +124,11 @@ def load_served(name: str, source: ModelSource, device: torch.device) -> LoadedM
     )
     parts = (run.split.train, run.split.validation, run.split.test)
     latest = [float(part[TIMESTAMP].to_numpy().max()) for part in parts if part.height]
-    digest = result.model_digest() or _digest_of_reference(source.variant, data.summary)
+    scored = rescoring_of(source.variant, folder)
+    weights = result if scored is None else result.rescored(scored[0])
+    digest = weights.model_digest() or _digest_of_reference(source.variant, data.summary)
+    if scored is not None:
+        digest = hashlib.sha256(f"{digest}\0{scored[1]}".encode()).hexdigest()
     return LoadedModel(
         ServedModel(name, digest, recommender, catalogue, _histories(data)),
         known_until=max(latest, default=-math.inf),

@@ -22,6 +22,8 @@ from tailwise.errors import TailwiseError
 from tailwise.events._log import EventLog
 from tailwise.events._routes import event_router
 from tailwise.jobs._config_file import config_as_dict, config_from_dict
+from tailwise.jobs._experiments_clock import ClockFromHeader
+from tailwise.jobs._experiments_serving import ServedExperiments
 from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._serve_config import ServeConfig, as_text
 from tailwise.jobs._serve_control import WorkerControl, build_member
@@ -92,10 +94,13 @@ def run_worker(
         worker=worker,
         changes=(changes, offset, number),
     )
+    experiments = ServedExperiments(config, default=lineup.default, worker=worker)
     service = Service(
         lineup,
-        sink=event_log,
+        sink=experiments.sink(event_log),
         live=event_log,
+        assignment=experiments.assignment,
+        clock=experiments.clock,
         settings=ServiceSettings(
             time_limit_ms=config.time_limit_ms,
             log_time_limit_ms=config.log_time_limit_ms,
@@ -109,7 +114,8 @@ def run_worker(
         await asyncio.gather(*(member.engine.start() for member in lineup.members().values()))
         following = asyncio.create_task(control.follow())
         try:
-            yield
+            async with experiments.running():
+                yield
         finally:
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -128,6 +134,9 @@ def run_worker(
         routers=[event_router(event_log, max_batch=config.max_batch_events)],
         lifespan=living,
     )
+
+    if config.clock_from_header:
+        app.add_middleware(ClockFromHeader)
 
     def started() -> None:
         control.announce()

@@ -68,6 +68,7 @@ from tailwise.experiments._simulate import SimulatedDecision, SimulatedRollout, 
 from tailwise.experiments._store import AuditEntry, ConflictError, ExperimentStore
 from tailwise.experiments._stored_assignment import StoredAssignment
 from tailwise.experiments._stratified import FixedEffect, StageSize, fixed_effect, stage_sizes
+from tailwise.experiments._user_model import Response, UserModel, UserModelSettings
 from tailwise.experiments._user_outcomes import user_outcomes
 from tailwise.experiments._world import (
     SCENARIOS,
@@ -113,6 +114,7 @@ __all__ = [
     "Population",
     "PrePeriod",
     "RateEvidence",
+    "Response",
     "Rollout",
     "SampleEvidence",
     "SampleRatio",
@@ -124,6 +126,8 @@ __all__ = [
     "StageRule",
     "StageSize",
     "StoredAssignment",
+    "UserModel",
+    "UserModelSettings",
     "World",
     "anytime_path",
     "bucket",

@@ -15,7 +15,6 @@ from tailwise.dashboard import (
     ExperimentTables,
     ListMaker,
     LiveTables,
-    LoggedDecision,
     PageCache,
     ShownItem,
     ShownList,
@@ -24,6 +23,7 @@ from tailwise.dashboard import (
 from tailwise.errors import LogUnavailableError, TailwiseError
 from tailwise.experiments import (
     METRICS,
+    AuditEntry,
     CatalogueShare,
     EffectEvidence,
     Evidence,
@@ -123,14 +123,33 @@ def evidence(*, head: tuple[float, float, float] = (-0.02, -0.12, 0.08)) -> Evid
     return Evidence(START + 12 * DAY, 4.0, 1800, 600, limits, goals, rates, SampleEvidence(2010, 1990, 1.0))
 
 
-def decisions() -> list[LoggedDecision]:
+def decisions() -> list[AuditEntry]:
     seen = evidence()
     lights = check_guardrails(seen, Policy())
     plain = evidence_as_plain(seen)
+
+    def entry(seq: int, at: float, action: str, reason: str, stage: int, **rest: object) -> AuditEntry:
+        given = {"by": "machine", "guardrails": lights, "evidence": plain, **rest}
+        return AuditEntry(
+            seq=seq,
+            experiment="discovery-eisam",
+            at=at,
+            action=action,
+            reason=reason,
+            needs_person=False,
+            state_before="running",
+            stage_before=stage,
+            state_after="running",
+            stage_after=stage + (action == "ramp"),
+            version_after=seq,
+            **given,  # type: ignore[arg-type]
+        )
+
+    by_hand = {"by": f"person:{HOSTILE}", "guardrails": (), "evidence": {}}
     return [
-        LoggedDecision(START + 8 * DAY, "machine", "ramp", "No harm seen. On to 25 %.", 1, lights, plain),
-        LoggedDecision(START + 4 * DAY, "machine", "ramp", "No harm seen. On to 5 %.", 0, lights, plain),
-        LoggedDecision(START, f"key of {HOSTILE}", "start", "By hand."),
+        entry(3, START + 8 * DAY, "ramp", "No harm seen. On to 25 %.", 1),
+        entry(2, START + 4 * DAY, "ramp", "No harm seen. On to 5 %.", 0),
+        entry(1, START, "start", "By hand.", 0, **by_hand),
     ]
 
 
@@ -204,7 +223,7 @@ class FakeSource:
         self._note("rollouts")
         return self.given
 
-    def decisions(self, name: str, limit: int) -> Sequence[LoggedDecision]:
+    def decisions(self, name: str, limit: int) -> Sequence[AuditEntry]:
         self._note("decisions")
         return decisions()[:limit] if self._rollout(name).timeline else []
 

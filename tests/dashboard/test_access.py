@@ -1,5 +1,4 @@
 import asyncio
-import os
 import re
 
 import httpx
@@ -10,7 +9,6 @@ from tailwise.dashboard._access import COOKIE
 from tailwise.errors import DataError
 from tailwise.experiments import Rollout
 from tailwise.serving._http_keys import KeyStore
-
 from tests.dashboard.making import DAY, START, FakeSource, app, experiment, running
 
 NOW = START + 12.2 * DAY
@@ -119,9 +117,7 @@ def test_revoking_the_key_ends_its_sessions_at_once(tmp_path, keys, admin):
 
 def test_a_session_ends_by_itself_and_when_somebody_signs_out(tmp_path, keys, admin):
     made, later = (app(FakeSource(), tmp_path, keys=keys, now=NOW + h * 3600) for h in (0, 12.1))
-    begun, out, after = ask(
-        made, [sign_in(admin[1]), lambda client: client.post("/dashboard/logout"), get()]
-    )
+    begun, out, after = ask(made, [sign_in(admin[1]), lambda client: client.post("/dashboard/logout"), get()])
     assert (out.status_code, after.status_code) == (303, 303)
     value = re.match(rf"{COOKIE}=([^;]+)", begun.headers["set-cookie"]).group(1)
     headers = {"cookie": f"{COOKIE}={value}"}
@@ -162,7 +158,14 @@ def test_forms_of_other_sites_are_refused(tmp_path, keys, admin, headers):
 
 @pytest.mark.parametrize(
     "target",
-    ["https://evil.example", "//evil.example", "/dashboard//evil.example", "/dashboard\\evil", "/v1", "/dashboardx"],
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/dashboard//evil.example",
+        "/dashboard\\evil",
+        "/v1",
+        "/dashboardx",
+    ],
 )
 def test_nobody_is_sent_elsewhere_after_signing_in(tmp_path, keys, admin, target):
     made = app(FakeSource(), tmp_path, keys=keys)
@@ -184,7 +187,7 @@ def test_workers_share_one_secret_that_only_its_owner_may_read(tmp_path):
     first = session_secret(file)
     assert len(first) == 32
     assert session_secret(file) == first
-    assert os.stat(file).st_mode & 0o077 == 0
+    assert file.stat().st_mode & 0o077 == 0
     assert [path.name for path in file.parent.iterdir()] == ["dashboard.secret"]
     file.write_bytes(b"short")
     with pytest.raises(DataError, match=r"must hold 32 bytes that the dashboard wrote; got 5"):

@@ -43,7 +43,9 @@ def test_what_is_not_known_yet_stays_unknown_and_never_pays_back():
 
 
 def test_no_gmv_gains_nothing_even_from_an_unknown_change():
-    found = cost_benefit(CostAssumptions(monthly_gmv=0, tail_stock=0), MeasuredChange(0.0, -math.inf, math.inf))
+    found = cost_benefit(
+        CostAssumptions(monthly_gmv=0, tail_stock=0), MeasuredChange(0.0, -math.inf, math.inf)
+    )
     assert (found.extra_gmv.low, found.extra_gmv.high) == (0, 0)
     assert found.net.low == found.net.high == -found.training_cost
 
@@ -64,7 +66,12 @@ def test_a_better_end_never_earns_less_nor_pays_back_later(change, down, up, gmv
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("gross_margin", 30.0), ("monthly_gmv", -1.0), ("training_price", math.inf), ("one_time_cost", math.nan)],
+    [
+        ("gross_margin", 30.0),
+        ("monthly_gmv", -1.0),
+        ("training_price", math.inf),
+        ("one_time_cost", math.nan),
+    ],
 )
 def test_a_number_out_of_range_is_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError, match=rf"{name} must .*; got {value:g}"):

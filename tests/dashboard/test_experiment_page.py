@@ -8,7 +8,6 @@ from tailwise.dashboard._cost_form import measured_change
 from tailwise.dashboard._experiment_page import stage_steps
 from tailwise.dashboard._figures import interval_mark, path_figure, reach_of
 from tailwise.experiments import METRICS, Rollout, estimate_effects, transition
-
 from tests.dashboard.making import DAY, START, FakeSource, decisions, evidence, experiment, outcomes, running
 
 
@@ -111,6 +110,19 @@ def test_few_users_are_too_early_rather_than_unclear():
     assert {row.verdict for row in found.goals} == {"early"}
     assert found.goals[0].low is None
     assert path_figure(found.paths[0], []) == ""
+
+
+def test_users_whose_window_holds_a_pause_are_left_out_in_both_cohorts():
+    paused = transition(running(), "pause", START + 10 * DAY)
+    table = outcomes(800)
+    held = (table["exposed_at"] < START + 10 * DAY) & (table["window_closes_at"] > START + 10 * DAY)
+    assert held.sum() > 100
+    assert experiment_page(paused, ExperimentTables(table, table), []).n_users == 800 - held.sum()
+
+
+def test_one_cohort_alone_has_no_effects():
+    table = outcomes(200).filter(pl.col("variant") == "control")
+    assert experiment_page(running(), ExperimentTables(table, table), []).goals == ()
 
 
 def test_model_names_other_than_the_usual_ones_are_understood():

@@ -1,17 +1,17 @@
 import asyncio
-import math
 import re
 import threading
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import httpx
 import pytest
 
-from tailwise.dashboard import Alarm, PageCache
+from tailwise.dashboard import Access, Alarm, PageCache, ServedLists, dashboard_routes
 from tailwise.errors import DataError
 from tailwise.experiments import Rollout
-
 from tests.dashboard.making import HOSTILE, START, FakeSource, app, experiment, running
+from tests.serving.http_client import Client, member
 
 PAGES = (
     "",
@@ -67,7 +67,9 @@ def test_every_page_is_locked_to_its_own_style_and_runs_nothing(folder, path):
     assert "script-src" not in policy
     outline = Outline(found.text)
     assert "script" not in outline.tags
-    assert not [a for _, attributes in outline.attributes for a in attributes if a == "style" or a.startswith("on")]
+    assert not [
+        a for _, attributes in outline.attributes for a in attributes if a == "style" or a.startswith("on")
+    ]
     assert found.headers["cache-control"] == "no-store"
 
 
@@ -84,7 +86,7 @@ def test_hostile_titles_users_and_authors_stay_text(texts, path):
 
 def test_hostile_titles_are_shown_as_they_are(texts):
     assert texts["/experiments/discovery-eisam/lists"].count("&lt;script&gt;alert(") >= 2
-    assert "key of &lt;script&gt;" in texts["/experiments/discovery-eisam"]
+    assert "person:&lt;script&gt;" in texts["/experiments/discovery-eisam"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -92,7 +94,7 @@ def test_headings_begin_with_one_and_skip_no_level(texts, path):
     levels = Outline(texts[path]).headings
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -117,8 +119,12 @@ def test_the_experiment_page_shows_every_part(texts):
 
 
 def test_lights_say_with_a_word_and_a_shape_what_their_colour_says(texts):
-    lights = re.findall(r'<span class="light (\w+)"><svg[^>]*>(.*?)</svg>(\w+)', texts["/experiments/discovery-eisam"])
-    shapes = {(colour, re.search(r"<(circle|rect|path)", shape).group(1), word) for colour, shape, word in lights}
+    lights = re.findall(
+        r'<span class="light (\w+)"><svg[^>]*>(.*?)</svg>(\w+)', texts["/experiments/discovery-eisam"]
+    )
+    shapes = {
+        (colour, re.search(r"<(circle|rect|path)", shape).group(1), word) for colour, shape, word in lights
+    }
     assert shapes == {("green", "circle", "Fine"), ("amber", "path", "Watch")}
 
 
@@ -164,7 +170,9 @@ def test_both_lists_say_where_else_an_item_stands(texts):
 def test_assumptions_of_the_address_are_in_the_sum(folder):
     base = "/experiments/discovery-eisam/value"
     query = "?monthly_gmv=1000000&gross_margin=0&tail_stock=0&training_hours=100&training_overhead=2"
-    plain, given, wrong = ask(app(FakeSource(running()), folder), base, base + query, base + "?gross_margin=30")
+    plain, given, wrong = ask(
+        app(FakeSource(running()), folder), base, base + query, base + "?gross_margin=30"
+    )
     assert "an example’s numbers" in plain.text
     assert "an example’s numbers" not in given.text
     assert "−1,000" in given.text  # 100 h x 4 trainings x 2.50
@@ -260,14 +268,34 @@ def test_styles_may_be_kept_and_change_their_address_when_they_change(folder):
     assert icon.headers["content-type"] == "image/svg+xml"
 
 
-def test_the_service_carries_the_dashboard_and_leaves_its_headers(folder):
-    from tailwise.dashboard import Access, dashboard_routes
-    from tailwise.serving._http_keys import KeyStore
-    from tests.serving.http_client import Running
+def test_the_service_carries_the_dashboard_and_leaves_its_headers(tmp_path):
+    client = Client(tmp_path)
+    try:
+        lists = ServedLists(client.lineup, client.log)
+        access = Access(client.keys, b"s" * 32)
+        client.app.include_router(dashboard_routes(FakeSource(running()), access, lists=lists))
+        page = client.ask("GET", "/dashboard")
+        assert page.status_code == 200
+        assert "style-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["referrer-policy"] == "same-origin"
+        assert page.headers["x-request-id"]
+        assert "/dashboard" not in client.ask("GET", "/openapi.json").text
+        side = client.ask("GET", "/dashboard/experiments/discovery-eisam/lists?user=ann")
+        assert side.status_code == 200
+        assert "&lt;b&gt;Thing&lt;/b&gt;" in side.text
+        assert "<b>Thing" not in side.text
+        assert client.log.lists == []
+    finally:
+        client.close()
 
-    keys = KeyStore(folder / "no-keys.json")
-    router = dashboard_routes(
-        FakeSource(running()), Access(keys, b"s" * 32), cache=PageCache(patience_s=math.inf)
-    )
-    assert Running is not None
-    assert router.routes
+
+def test_a_model_that_is_not_served_is_said_with_its_remedy(tmp_path):
+    client = Client(tmp_path, {"control": member(1)})
+    try:
+        access = Access(client.keys, b"s" * 32)
+        lists = ServedLists(client.lineup)
+        client.app.include_router(dashboard_routes(FakeSource(running()), access, lists=lists))
+        side = client.ask("GET", "/dashboard/experiments/discovery-eisam/lists?user=ann")
+        assert "tailwise serve --model treatment=RUN/VARIANT" in side.text
+    finally:
+        client.close()

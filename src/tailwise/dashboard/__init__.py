@@ -34,13 +34,13 @@ from tailwise.dashboard._live_page import LivePage, live_page
 from tailwise.dashboard._monitor import MonitorReport, monitor_forever, run_monitor_once
 from tailwise.dashboard._monitor_settings import MonitorSettings
 from tailwise.dashboard._routes import dashboard_routes
+from tailwise.dashboard._served_lists import ServedLists
 from tailwise.dashboard._side_by_side import SideBySide, side_by_side
 from tailwise.dashboard._sources import (
     DashboardSource,
     ExperimentTables,
     ListMaker,
     LiveTables,
-    LoggedDecision,
     ShownItem,
     ShownList,
 )
@@ -62,7 +62,6 @@ __all__ = [
     "LiveAudit",
     "LivePage",
     "LiveTables",
-    "LoggedDecision",
     "MeasuredChange",
     "MonitorGauges",
     "MonitorReport",
@@ -70,6 +69,7 @@ __all__ = [
     "MovedItems",
     "PageCache",
     "Range",
+    "ServedLists",
     "ShownItem",
     "ShownList",
     "SideBySide",

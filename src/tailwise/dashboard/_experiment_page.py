@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from tailwise.dashboard._sources import ExperimentTables, LoggedDecision
+from tailwise.dashboard._sources import ExperimentTables
 from tailwise.experiments import (
     METRICS,
     PRIMARY_METRICS,
+    AuditEntry,
     BurnIn,
     CatalogueShare,
     Effects,
@@ -162,7 +163,7 @@ class ExperimentPage:
     paths: tuple[EffectPath, ...]
     guardrails: tuple[GuardrailResult, ...]
     sample: SampleRatio | None
-    decisions: tuple[LoggedDecision, ...]
+    decisions: tuple[AuditEntry, ...]
     n_users: int
     currency: str | None
     alpha: float
@@ -174,7 +175,7 @@ class ExperimentPage:
 
 
 def experiment_page(
-    rollout: Rollout, tables: ExperimentTables, decisions: Sequence[LoggedDecision], *, alpha: float = 0.05
+    rollout: Rollout, tables: ExperimentTables, decisions: Sequence[AuditEntry], *, alpha: float = 0.05
 ) -> ExperimentPage:
     """Compute the page of an experiment; may take seconds for many users.
 
@@ -197,7 +198,7 @@ def experiment_page(
     purchases = [METRICS[f"{s}_purchases"] for s in segment_names if f"{s}_purchases" in METRICS]
     asked = tuple(dict.fromkeys([*goals, *others, *descriptive, *purchases]))
     burn_in = BurnIn(2 * policy.first_look_users, policy.first_look_active_users)
-    outcomes = tables.outcomes
+    outcomes = _unbroken(rollout, tables.outcomes)
     sizes: dict[int, tuple[int, int]] = {}
     rows: dict[str, EffectRow] = {}
     found: Effects | None = None
@@ -261,6 +262,16 @@ def stage_steps(rollout: Rollout, sizes: dict[int, tuple[int, int]] | None = Non
         n_control, n_treatment = (sizes or {}).get(stage, (None, None))
         steps.append(StageStep(percent, state, began.get(stage), ended.get(stage), n_control, n_treatment))
     return tuple(steps)
+
+
+def _unbroken(rollout: Rollout, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Users whose windows hold no break, as the machine counts them; none where a variant has none."""
+    for at in rollout.breaks if outcomes.height else ():
+        outcomes = outcomes.filter((pl.col("exposed_at") >= at) | (pl.col("window_closes_at") <= at))
+    both = {rollout.experiment.control, rollout.experiment.treatment}
+    if outcomes.height and not both <= set(outcomes["variant"].unique().to_list()):
+        return outcomes.clear()
+    return outcomes
 
 
 def _segments_of(outcomes: pl.DataFrame) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from tailwise.dashboard._experiment_page import ExperimentPage, StageStep, exper
 from tailwise.dashboard._live_page import LivePage, live_page
 from tailwise.dashboard._pages import ICON, render, style_sheet
 from tailwise.dashboard._side_by_side import side_by_side
-from tailwise.dashboard._sources import DashboardSource, ListMaker, LoggedDecision
+from tailwise.dashboard._sources import DashboardSource, ListMaker
 from tailwise.errors import DataError, LogUnavailableError, TailwiseError
-from tailwise.experiments import Rollout
+from tailwise.experiments import AuditEntry, Rollout
 
 __all__ = ["HEADERS", "dashboard_routes"]
 
@@ -83,7 +83,7 @@ class _Row(NamedTuple):
 
     rollout: Rollout
     steps: tuple[StageStep, ...]
-    latest: LoggedDecision | None
+    latest: AuditEntry | None
 
 
 class _Pages:

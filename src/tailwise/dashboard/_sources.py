@@ -1,48 +1,22 @@
 """What the pages are made from, at the edge: whoever runs the dashboard hands these in."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import polars as pl
 
 from tailwise.dashboard._alarms import Alarm
-from tailwise.experiments import CatalogueShare, Evidence, Experiment, GuardrailResult, Rollout
+from tailwise.experiments import AuditEntry, CatalogueShare, Evidence, Experiment, Rollout
 
 __all__ = [
     "DashboardSource",
     "ExperimentTables",
     "ListMaker",
     "LiveTables",
-    "LoggedDecision",
     "ShownItem",
     "ShownList",
 ]
-
-
-@dataclass(frozen=True)
-class LoggedDecision:
-    """A line of an experiment's audit log.
-
-    Attributes:
-        at: Unix seconds.
-        by: ``machine``, or who did it.
-        action: As of the rollout: ``ramp``, ``hold``, ``rollback`` and so on.
-        reason: A sentence or two.
-        stage: Stage before it, 0 for the first.
-        guardrails: What they said; empty where a person acted without looking.
-        evidence: Plain values, as ``evidence_as_plain`` writes them; empty likewise.
-        needs_person: A person is waited for.
-    """
-
-    at: float
-    by: str
-    action: str
-    reason: str
-    stage: int = 0
-    guardrails: tuple[GuardrailResult, ...] = ()
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    needs_person: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +24,8 @@ class ExperimentTables:
     """What was counted in one experiment.
 
     Attributes:
-        outcomes: As ``user_outcomes`` makes it; ``variant`` holds the names of the experiment's models.
+        outcomes: As ``user_outcomes`` makes it, of every metric of level ``user``; ``variant`` holds the
+            names of the experiment's models.
         exposures: A row per exposed user in order of first exposure, or in any: ``user_id``, ``variant``,
             ``stage``, ``exposed_at``.
         evidence: Of the latest look; None before the first.
@@ -136,7 +111,7 @@ class DashboardSource(Protocol):
         """Return every experiment and where it stands, newest first. Quick."""
         ...
 
-    def decisions(self, name: str, limit: int) -> Sequence[LoggedDecision]:
+    def decisions(self, name: str, limit: int) -> Sequence[AuditEntry]:
         """Return the latest lines of an experiment's audit log, newest first. Quick."""
         ...
 

@@ -1,7 +1,7 @@
 """The files that tell every worker what to serve."""
 
 import json
-import multiprocessing
+import threading
 
 import pytest
 
@@ -40,21 +40,22 @@ def test_models_in_another_order_are_another_start_for_the_first_is_for_everybod
     assert [*DeploymentFolder(folder.folder).begin(turned).models] == ["treatment", "control"]
 
 
-def swap_often(path, name):
-    for number in range(20):
+def swap_often(path, name, barrier):
+    barrier.wait(30)
+    for number in range(50):
         DeploymentFolder(path).swap(name, f"run/{number}")
 
 
-def test_swaps_of_two_processes_at_once_are_all_counted(folder):
-    context = multiprocessing.get_context("fork")
-    crew = [context.Process(target=swap_often, args=(folder.folder, name)) for name in MODELS]
-    for process in crew:
-        process.start()
-    for process in crew:
-        process.join(60)
+def test_swaps_of_two_writers_at_once_are_all_counted(folder):
+    barrier = threading.Barrier(2)
+    crew = [threading.Thread(target=swap_often, args=(folder.folder, name, barrier)) for name in MODELS]
+    for writer in crew:
+        writer.start()
+    for writer in crew:
+        writer.join(60)
     found = folder.read()
-    assert found.generation == 40
-    assert {model.source for model in found.models.values()} == {"run/19"}
+    assert found.generation == 100
+    assert {model.source for model in found.models.values()} == {"run/49"}
 
 
 def test_every_change_moves_the_stamp(folder):

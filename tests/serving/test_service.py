@@ -233,15 +233,17 @@ def test_overload_is_passed_on():
 
 def test_a_swap_lets_begun_requests_finish_on_the_old_model_and_closes_it_after():
     async def swap() -> tuple[Served, Served, bool]:
-        old, new = member(1, seconds=0.2), member(2)
+        old, new = member(1), member(2)
         lineup = Lineup({"control": old})
         for each in (old, new):
             await each.engine.start()
-        service = Service(lineup, sink=MemoryLog())
-        first = asyncio.create_task(service.recommend(replace(HOME, history=("a03",))))
+        log = MemoryLog(seconds=0.2)  # the swap comes while the history is read, before the model is asked
+        service = Service(lineup, sink=log, live=log)
+        first = asyncio.create_task(service.recommend(replace(HOME, user_id="bob")))
         await asyncio.sleep(0.05)
         lineup.replace("control", new)
-        second = await service.recommend(replace(HOME, history=("a03",)))
+        log.seconds = 0.0
+        second = await service.recommend(replace(HOME, user_id="bob"))
         was_begun = not first.done()
         begun = await first
         await asyncio.sleep(0.05)
@@ -252,8 +254,8 @@ def test_a_swap_lets_begun_requests_finish_on_the_old_model_and_closes_it_after(
 
     begun, second, was_begun = asyncio.run(swap())
     assert was_begun
-    assert (begun.record.model, ids(begun)[0]) == ("digest-1", "a04")
-    assert (second.record.model, ids(second)[0]) == ("digest-2", "a05")
+    assert (begun.record.model, ids(begun)[0]) == ("digest-1", "a11")
+    assert (second.record.model, ids(second)[0]) == ("digest-2", "a12")
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Service:
 
     def _query(self, ask: Ask, history: _History, recommendation_id: str, member: Member) -> Query:
         chance, seed = draw(self.settings.explore_seed, recommendation_id)
-        explores = ask.surface != "similar" and chance < self.settings.explore_share
+        explores = chance < self.settings.explore_share  # of lists of similar items the engine draws none
         return Query(
             k=ask.k,
             history=history.items,

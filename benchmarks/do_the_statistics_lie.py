@@ -307,8 +307,10 @@ def measure_cover(runs: int) -> list[dict[str, Any]]:
                     ("one look, relative", not fixed.relative_interval.excludes(relative)),
                     ("all looks", _covers(path, truth)),
                     ("all looks, relative", _covers(path, relative, relative=True)),
-                    ("all looks, lower bound", bool((path.relative_lower <= relative).all())),
-                    ("all looks, upper bound", bool((path.relative_upper >= relative).all())),
+                    ("all looks, lower bound", bool((path.lower <= truth).all())),
+                    ("all looks, upper bound", bool((path.upper >= truth).all())),
+                    ("all looks, relative lower bound", bool((path.relative_lower <= relative).all())),
+                    ("all looks, relative upper bound", bool((path.relative_upper >= relative).all())),
                 ):
                     key = f"{metric}: {name}"
                     hits[key] = hits.get(key, 0) + hit

@@ -17,7 +17,7 @@ def with_session_numbers(events: pl.DataFrame, *, gap_minutes: float) -> pl.Data
     """
     own = pl.col("session_id").is_not_null()
     ordered = events.sort("user_id", "occurred_at", maintain_order=True)
-    pause = pl.col("occurred_at").diff().over("user_id", own) >= gap_minutes * 60
+    pause = pl.col("occurred_at").diff() >= gap_minutes * 60
     number = pause.fill_null(False).cum_sum().over("user_id", own)
     return ordered.with_columns(
         _session=pl.when(own)

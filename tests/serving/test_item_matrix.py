@@ -35,7 +35,7 @@ def error_of(scores: torch.Tensor, exact: torch.Tensor) -> float:
     # float32 sums; an eighth bit of mantissa lost in query, item and score; steps of 1/127 of the
     # largest entry, some 2.5 times the root mean square, in query and item, averaging out over 24.
     ("dtype", "tolerance"),
-    [("float32", 1e-6), ("bfloat16", 2**-7), ("int8", 0.01)],
+    [("float32", 1e-6), ("bfloat16", 2**-7), ("int8", 0.01), ("int8+float32", 0.01)],
 )
 def test_products_are_those_of_the_vectors_to_the_precision_they_are_held_in(dtype, tolerance, size):
     held = matrix(dtype)
@@ -44,7 +44,7 @@ def test_products_are_those_of_the_vectors_to_the_precision_they_are_held_in(dty
     assert error_of(by_span(held, size, cosine=True) * lengths, QUERIES @ VECTORS.T) < tolerance
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int8+float32"])
 def test_exact_scores_are_float32_products_of_the_vectors_as_held(dtype):
     held = matrix(dtype)
     items = torch.tensor([[3, 69], [0, 0], [5, 4], [9, 8], [1, 2]])
@@ -53,10 +53,23 @@ def test_exact_scores_are_float32_products_of_the_vectors_as_held(dtype):
     assert_close(held.unit(items).norm(dim=-1), torch.ones(5, 2))
 
 
+def test_beside_int8_the_full_vectors_are_as_they_were():
+    held = matrix("int8+float32")
+    assert torch.equal(held.of(torch.arange(N)), VECTORS)
+    assert held.is_rough
+
+
 def test_short_vectors_take_half_and_a_quarter_of_the_memory():
-    n_bytes = {dtype: matrix(dtype).nbytes - 4 * N for dtype in ("float32", "bfloat16", "int8")}
+    n_bytes = {
+        dtype: matrix(dtype).nbytes - 4 * N for dtype in ("float32", "bfloat16", "int8", "int8+float32")
+    }
     full = 4 * N * WIDTH
-    assert n_bytes == {"float32": full, "bfloat16": full // 2, "int8": full // 4 + 4 * N}
+    assert n_bytes == {
+        "float32": full,
+        "bfloat16": full // 2,
+        "int8": full // 4 + 4 * N,
+        "int8+float32": full // 4 + 4 * N + full,
+    }
 
 
 def test_an_item_of_zeros_scores_zero():

@@ -1,13 +1,13 @@
 """What an engine can be told: batches, queue, precision, memory, exploration."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tailwise.errors import ConfigError
 
 __all__ = ["EngineSettings", "ItemDtype"]
 
-ItemDtype = Literal["float32", "bfloat16", "int8"]
+ItemDtype = Literal["float32", "bfloat16", "int8", "int8+float32"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class EngineSettings:
             what is there. Under load batches fill by themselves while the engine is at work.
         queue_limit: Requests that may wait, in 1..100,000; one more is refused. 256: eight full batches.
         item_dtype: How item vectors are held: ``float32``; ``bfloat16`` in half of the memory; ``int8`` in a
-            quarter, CPU only. The two short ones choose candidates, which are then scored in
-            float32; docs/serving-engine.md has what they cost and find.
+            quarter, CPU only; ``int8+float32``: in both. The short ones choose candidates, which are then
+            scored in float32; docs/serving-engine.md has what they cost and find.
         state_cache_mb: For what is kept of returning users, in MB (10^6 bytes), >= 0. 0: keep nothing.
         window_hop: Items by which the window of a history longer than ``max_length`` moves, in
             1..``max_length``. 1: it always ends in the most recent ``max_length``, and is read anew at
@@ -71,7 +71,7 @@ class EngineSettings:
             raise ConfigError(f"engine.threads must be >= 1 or None; got {self.threads}.")
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"engine.temperature must be above 0 and finite; got {self.temperature}.")
-        if self.item_dtype not in ("float32", "bfloat16", "int8"):
+        if self.item_dtype not in get_args(ItemDtype):
             raise ConfigError(
-                f"engine.item_dtype must be float32, bfloat16 or int8; got {self.item_dtype!r}."
+                f"engine.item_dtype must be one of {', '.join(get_args(ItemDtype))}; got {self.item_dtype!r}."
             )

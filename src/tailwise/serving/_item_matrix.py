@@ -23,11 +23,12 @@ class GivesItemVectors(Protocol):
 
 
 class ItemMatrix:
-    """``[n_items, width]`` in ``float32``, ``bfloat16`` or ``int8``.
+    """``[n_items, width]`` in ``float32``, ``bfloat16``, ``int8``, or in ``int8+float32``: in both.
 
     Products with the short kinds are rough: bfloat16 rounds a score to three digits, int8 has 255 steps
     per item and per user. They choose candidates; :meth:`exact` scores those in float32, from the
-    vectors as they are held. int8 vectors are scaled by their own largest entry.
+    vectors as they are held; from the full ones, where these are. int8 vectors are scaled by their own
+    largest entry.
 
     Args:
         vectors: Makes float32 vectors.
@@ -42,14 +43,18 @@ class ItemMatrix:
     def __init__(
         self, vectors: GivesItemVectors, n_items: int, dtype: ItemDtype, device: torch.device
     ) -> None:
-        if dtype == "int8" and device.type != "cpu":
+        is_int8 = dtype.startswith("int8")
+        if is_int8 and device.type != "cpu":
             raise ConfigError(
-                f"engine.item_dtype must be float32 or bfloat16 on {device.type}; got 'int8'. It is for CPUs."
+                f"engine.item_dtype must be float32 or bfloat16 on {device.type}; got {dtype!r}. "
+                "It is for CPUs."
             )
         self.n_items = n_items
         self.dtype = dtype
         self._device = device
+        kind = torch.int8 if is_int8 else torch.bfloat16 if dtype == "bfloat16" else torch.float32
         held: Tensor | None = None
+        full: Tensor | None = None
         scales: list[Tensor] = []
         lengths: list[Tensor] = []
         with torch.no_grad():
@@ -57,16 +62,21 @@ class ItemMatrix:
                 last = min(first + _MADE_AT_ONCE, n_items)
                 part = vectors(torch.arange(first, last, device=device)).float()
                 if held is None:
-                    held = torch.empty(n_items, part.shape[1], dtype=getattr(torch, dtype), device=device)
-                if dtype == "int8":
+                    held = torch.empty(n_items, part.shape[1], dtype=kind, device=device)
+                    full = torch.empty_like(held, dtype=torch.float32) if dtype == "int8+float32" else None
+                if full is not None:
+                    full[first:last] = part
+                if is_int8:
                     scale = _scale(part)
                     part = (part / scale[:, None]).round()
                     scales.append(scale)
                 held[first:last] = part
                 as_held = held[first:last].float() * (scales[-1][:, None] if scales else 1.0)
+                as_held = as_held if full is None else full[first:last]
                 lengths.append(torch.linalg.vector_norm(as_held, dim=1))
         assert held is not None  # a catalogue has items
         self._held = held
+        self._full = full
         self._scales = torch.cat(scales) if scales else None  # [n_items] float32
         self._lengths = torch.cat(lengths)  # [n_items] float32
 
@@ -78,11 +88,13 @@ class ItemMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        parts = [self._held, self._lengths] + ([] if self._scales is None else [self._scales])
-        return sum(part.numel() * part.element_size() for part in parts)
+        parts = (self._held, self._lengths, self._scales, self._full)
+        return sum(part.numel() * part.element_size() for part in parts if part is not None)
 
     def of(self, items: Tensor) -> Tensor:
         """Return vectors of ``items`` (int64, any shape) as they are held: ``[..., width]`` float32."""
+        if self._full is not None:
+            return self._full[items]
         vectors = self._held[items].float()
         return vectors if self._scales is None else vectors * self._scales[items][..., None]
 

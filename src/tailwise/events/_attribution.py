@@ -69,12 +69,12 @@ def attribute(connection: Connection, rows: Sequence[Row], windows: AttributionW
     """
     candidates = _impressions(connection, rows, windows)
     named = {row["recommendation_id"] for row in rows}
-    named |= {list_id for found in candidates.values() for _, list_id in found}
+    named |= {list_id for found in candidates.values() for _, _, list_id in found}
     lists = _Lists(connection, named - {None})
     answers = []
     for row in rows:
         answer = lists.answer(row, row["recommendation_id"], "named", None)
-        for shown_at, list_id in candidates.get(row["seq"], ()) if answer is None else ():
+        for shown_at, _, list_id in candidates.get(row["seq"], ()) if answer is None else ():
             answer = lists.answer(row, list_id, "window", shown_at)
             if answer is not None:
                 break
@@ -129,8 +129,8 @@ NOTHING: Row = {
 
 def _impressions(
     connection: Connection, rows: Sequence[Row], windows: AttributionWindows
-) -> dict[int, list[tuple[float, str]]]:
-    """By an event's ``seq``, when the item was shown to the user before and in which list; latest first."""
+) -> dict[int, list[tuple[float, str, str]]]:
+    """By an event's ``seq``: when its item was shown before, by which event, in which list; latest first."""
     if not rows:
         return {}
     event, shown = EVENTS.alias("e"), EVENTS.alias("i")
@@ -141,7 +141,7 @@ def _impressions(
         else_=windows.purchase_s,
     )
     statement = (
-        sa.select(event.c.seq, shown.c.occurred_at, shown.c.recommendation_id)
+        sa.select(event.c.seq, shown.c.occurred_at, shown.c.event_id, shown.c.recommendation_id)
         .join(shown, sa.and_(shown.c.user_id == event.c.user_id, shown.c.item_id == event.c.item_id))
         .where(
             # Written out, not bound: only so the partial indexes are known to fit.
@@ -152,9 +152,10 @@ def _impressions(
             shown.c.occurred_at <= event.c.occurred_at,
             shown.c.occurred_at >= event.c.occurred_at - window,
         )
-        .order_by(event.c.seq, shown.c.occurred_at.desc(), shown.c.event_id.desc())
     )
-    found: dict[int, list[tuple[float, str]]] = {}
-    for seq, shown_at, list_id in connection.execute(statement):
-        found.setdefault(seq, []).append((shown_at, list_id))
+    found: dict[int, list[tuple[float, str, str]]] = {}
+    for seq, shown_at, event_id, list_id in connection.execute(statement):
+        found.setdefault(seq, []).append((shown_at, event_id, list_id))
+    for impressions in found.values():
+        impressions.sort(reverse=True)  # here, as a database may order text by the rules of a language
     return found

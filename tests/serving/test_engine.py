@@ -425,6 +425,25 @@ def test_an_explored_list_is_decided_by_its_seed_and_keeps_to_the_candidates():
     assert {slot.propensity for slot in best.slots} == {1.0}
 
 
+def test_a_last_bit_that_reorders_the_best_does_not_change_what_is_drawn():
+    class NearlyTied(Scripted):
+        def __init__(self, sign: float) -> None:
+            super().__init__()
+            self.sign = sign
+
+        def scores(self, histories):
+            return self.sign * 1e-6 * torch.arange(N_ITEMS).float().expand(len(histories), -1)
+
+    async def drawn(sign: float) -> list[str]:
+        served = engine(NearlyTied(sign))
+        await served.start()
+        answer = await served.rank(Query(10, ("i1",), explore=True, seed=5), 10)
+        await served.close()
+        return ids_of(answer)
+
+    assert run(drawn(1.0)) == run(drawn(-1.0))
+
+
 def test_the_model_s_own_temperature_goes_before_the_engine_s():
     from tailwise.serving import Engine
 

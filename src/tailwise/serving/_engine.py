@@ -271,10 +271,15 @@ class Engine:
         chances = [1.0] * len(places)
         temperature = self._model.temperature or self.settings.temperature
         if explore:
+            # By index: a last bit that changes the order of the best must not change who gets which noise.
+            by_index = sorted(range(len(ranked.items)), key=ranked.items.__getitem__)
             drawn, propensities = draw_list(
-                ranked.scores, len(places), temperature=temperature, seed=query.seed
+                [ranked.scores[place] for place in by_index],
+                len(places),
+                temperature=temperature,
+                seed=query.seed,
             )
-            places, chances = drawn.tolist(), propensities.tolist()
+            places, chances = [by_index[row] for row in drawn.tolist()], propensities.tolist()
         slots = tuple(
             Slot(
                 position=position,

@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check unit format clean
+.PHONY: help install lock demo rollout-demo test check unit audit format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -40,8 +41,12 @@ check: $(STAMP) ## Style, types, import order between stages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## Tests, with real data and the real LLM where they can be had
-	$(BIN)/python -m pytest
+# Two at a time, a file at a time: fixtures of a file are made once. Children take one thread each.
+unit: $(STAMP) ## Tests, with real data, the real LLM, PostgreSQL and Chromium where they can be had
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
+audit: $(STAMP) ## Ask for known weaknesses of every dependency
+	$(BIN)/python -m pip_audit --skip-editable
 
 format: $(STAMP) ## Let ruff rewrite the code
 	$(BIN)/ruff check --fix .

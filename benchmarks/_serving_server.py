@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("--kind", choices=["item-token", "title", "tiny"], required=True)
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--depth", type=int, required=True)
-    parser.add_argument("--item-dtype", choices=["float32", "bfloat16", "int8"], required=True)
+    parser.add_argument(
+        "--item-dtype", choices=["float32", "bfloat16", "int8", "int8+float32"], required=True
+    )
     parser.add_argument("--cache-mb", type=float, required=True)
     options = parser.parse_args()
 

@@ -6,8 +6,8 @@
     python benchmarks/how_fast_is_serving.py --setting tiny --generator python   # seconds, offline
 
 **Settings.** SmolLM2-135M as item-token LRS (untrained, LoRA of rank 8, made-up titles), all its 30 layers
-and cut to 8, over catalogues of 10,000 and 1,000,000 items (the latter once more with item vectors in
-int8); and the title LRS (all layers, films of MovieLens 100K, a beam of 20). ``tiny``: a small model.
+and cut to 8, over catalogues of 10,000 and 1,000,000 items (the latter once more with candidates
+chosen in int8); and the title LRS (all layers, films of MovieLens 100K, a beam of 20). ``tiny``: a small model.
 
 **Users.** Every request holds a history. ``new``: 20 items that nobody has sent before. ``returning``: one of
 200 users, with one item more than the last time. ``unchanged``: one of 200 users, with the history of
@@ -77,7 +77,7 @@ SETTINGS = {
         Setting("30 layers, 10k items", "item-token", 10_000, 0),
         Setting("8 layers, 10k items", "item-token", 10_000, 8),
         Setting("8 layers, 1M items", "item-token", 1_000_000, 8),
-        Setting("8 layers, 1M items, int8", "item-token", 1_000_000, 8, "int8"),
+        Setting("8 layers, 1M items, int8+float32", "item-token", 1_000_000, 8, "int8+float32"),
         Setting("30 layers, titles", "title", 1682, 0, users=("new",)),
     ),
     "tiny": (Setting("tiny", "tiny", 100, 0, users=("new", "returning")),),

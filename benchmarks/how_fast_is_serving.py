@@ -7,7 +7,8 @@
 
 **Settings.** SmolLM2-135M as item-token LRS (untrained, LoRA of rank 8, made-up titles), all its 30 layers
 and cut to 8, over catalogues of 10,000 and 1,000,000 items (the latter once more with candidates
-chosen in int8); and the title LRS (all layers, films of MovieLens 100K, a beam of 20). ``tiny``: a small model.
+chosen in int8); and the title LRS (all layers, films of MovieLens 100K, a beam of 20).
+``tiny``: a small model.
 
 **Users.** Every request holds a history. ``new``: 20 items that nobody has sent before. ``returning``: one of
 200 users, with one item more than the last time. ``unchanged``: one of 200 users, with the history of

@@ -124,6 +124,14 @@ def test_two_experiments_of_a_layer_share_a_surface_user_by_user():
     assert names.count("second") == 5000 - names.count("shelf")
 
 
+def test_a_part_of_a_layer_is_split_in_halves_again_whichever_part_it_is():
+    for part in ((0.0, 40.0), (40.0, 100.0)):
+        assignment = HashAssignment([running(3, layer_percent=part)])
+        found = [a for user in USERS[:5000] if (a := assignment.assign(user, "discovery")).experiment]
+        treated = sum(assigned.variant == "treatment" for assigned in found)
+        assert abs(treated - len(found) / 2) < 5 * math.sqrt(len(found) / 4)
+
+
 def test_a_part_of_the_layer_that_nobody_owns_is_served_control():
     assignment = HashAssignment([running(3, layer_percent=(0.0, 40.0))])
     outside = [a for user in USERS[:1000] if (a := assignment.assign(user, "discovery")).experiment is None]

@@ -111,7 +111,10 @@ def test_users_count_once_in_the_stage_of_their_first_exposure_and_in_equal_coho
 def test_nobody_is_exposed_twice():
     crowd = _Crowd(small("aa"), SHELF, np.random.default_rng(0))
     crowd.come(0, 0.0, 4.0)
+    before = crowd._users
     crowd.forget_after(2.0)
+    assert crowd._users.size < before.size
+    assert crowd._is_out[np.setdiff1d(before, crowd._users)].all()  # who was taken back may come again
     crowd.come(1, 2.0, 9.0)
     assert np.unique(crowd._users).size == crowd._users.size
     assert (np.diff(crowd._days) >= 0).all()

@@ -51,7 +51,7 @@ class PostgresServer:
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
         self._binaries = self._reachable(binaries)
         self._process: subprocess.Popen[bytes] | None = None
-        self._n_databases = 0
+        self._n_made = 0
         self._call("initdb", "--pgdata", "data", "--username=tailwise", "--auth=trust", "--encoding=UTF8",
                    "--locale=C", "--no-sync")  # fmt: skip
 
@@ -81,11 +81,18 @@ class PostgresServer:
 
     def new_database(self) -> str:
         """Make an empty database and return its URL."""
-        self._n_databases += 1
-        name = f"test_{self._n_databases}"
+        return self.url(self._make("DATABASE"))
+
+    def new_schema(self) -> str:
+        """Make an empty schema; its URL sets ``search_path``. Quicker: a database is 8 MB in 300 files."""
+        return f"{self.url('postgres')}&options=-csearch_path%3D{self._make('SCHEMA')}"
+
+    def _make(self, kind: str) -> str:
+        self._n_made += 1
+        name = f"test_{self._n_made}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+            connection.execute(f"CREATE {kind} {name}")
+        return name
 
     def kill(self) -> None:
         """Kill the server with SIGKILL, as a lack of memory would."""

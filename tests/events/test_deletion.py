@@ -16,6 +16,7 @@ from tailwise.events._rows import row_of_event, row_of_list
 from tailwise.events._spool import Spool
 from tailwise.events._tables import DELETIONS, METADATA
 from tests.events.making import DAY, NOON, event, served, stored, until, using
+from tests.postgres import PostgresServer
 
 
 def rows(url: str, statement: Any) -> list[Any]:
@@ -175,18 +176,17 @@ def test_what_waits_in_memory_when_a_user_is_deleted_goes_too(url: str, spool: P
     assert len(stored(url)) == 0
 
 
-def test_a_deletion_during_an_outage_is_refused(new_postgres: Any, spool: Path) -> None:
-    server = new_postgres()
-    url = server.new_database()
+def test_a_deletion_during_an_outage_is_refused(victim: PostgresServer, spool: Path) -> None:
+    url = victim.new_schema()
 
     async def work(log: EventLog) -> None:
         await log.append([event("e1")])
-        server.kill()
+        victim.kill()
         with pytest.raises(LogUnavailableError, match="database is away"):
             await log.delete_user("u1", by="k", reason="r")
 
     using(url, spool, work)
-    server.start()
+    victim.start()
     assert len(stored(url)) == 1
 
 

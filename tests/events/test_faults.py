@@ -61,12 +61,11 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(url: str, spool: Pa
 
 
 def test_a_process_killed_in_an_outage_leaves_a_spool_that_the_next_replays(
-    new_postgres: Any, spool: Path
+    victim: PostgresServer, spool: Path
 ) -> None:
-    server: PostgresServer = new_postgres()
-    url = server.new_database()
+    url = victim.new_schema()
     using(url, spool, lambda log: log.append([event("before")]))
-    server.kill()
+    victim.kill()
     reading, writing = pipe()
     writer = start(append_forever, url, spool, "a", writing)
     writing.close()
@@ -74,7 +73,7 @@ def test_a_process_killed_in_an_outage_leaves_a_spool_that_the_next_replays(
     os.kill(writer.pid, 9)
     writer.join(10)
     acknowledged |= drained(reading)
-    server.start()
+    victim.start()
 
     async def wait_for_replay(log: EventLog) -> None:
         await until(lambda: log.state().other_spooled_bytes == 0)
@@ -84,9 +83,10 @@ def test_a_process_killed_in_an_outage_leaves_a_spool_that_the_next_replays(
     assert list(spool.iterdir()) == []
 
 
-def test_a_killed_database_loses_nothing_and_recommendations_go_on(new_postgres: Any, spool: Path) -> None:
-    server: PostgresServer = new_postgres()
-    url = server.new_database()
+def test_a_killed_database_loses_nothing_and_recommendations_go_on(
+    victim: PostgresServer, spool: Path
+) -> None:
+    url = victim.new_schema()
     acknowledged: set[str] = set()
     lists = 0
     waits: list[float] = []
@@ -112,7 +112,7 @@ def test_a_killed_database_loses_nothing_and_recommendations_go_on(new_postgres:
             callers = [asyncio.create_task(call(caller)) for caller in range(4)]
             await until(lambda: len(acknowledged) > 50)
             assert log.state().database == "up"
-            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(victim.kill)
             await until(lambda: log.state().database == "down")
             so_far = len(acknowledged)
             await until(lambda: len(acknowledged) > so_far + 200)
@@ -120,7 +120,7 @@ def test_a_killed_database_loses_nothing_and_recommendations_go_on(new_postgres:
             assert state.spooled_records > 100
             assert state.spooled_bytes > 100 * state.spooled_records
             assert state.last_error is not None
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(victim.start)
             await until(lambda: log.state().database == "up")
             so_far = len(acknowledged)
             await until(lambda: len(acknowledged) > so_far + 50)
@@ -139,14 +139,13 @@ def test_a_killed_database_loses_nothing_and_recommendations_go_on(new_postgres:
 
 
 def test_a_database_that_hangs_is_given_up_and_later_callers_do_not_wait(
-    new_postgres: Any, spool: Path
+    victim: PostgresServer, spool: Path
 ) -> None:
-    server: PostgresServer = new_postgres()
-    url = server.new_database()
+    url = victim.new_schema()
 
     async def work(log: EventLog) -> None:
         await log.append([event("before")])
-        server.freeze()
+        victim.freeze()
         try:
             begin = time.monotonic()
             assert (await log.append([event("first")])).n_spooled == 1
@@ -162,22 +161,21 @@ def test_a_database_that_hangs_is_given_up_and_later_callers_do_not_wait(
                 await log.items("u1")
             assert time.monotonic() - begin < 0.2
         finally:
-            server.thaw()
+            victim.thaw()
         await until(lambda: log.state().database == "up" and log.state().spooled_records == 0)
 
     using(url, spool, work, write_timeout_s=1.0)
     assert sorted(stored(url)["event_id"]) == ["before", "first", "second"]
 
 
-def test_a_log_opens_while_its_database_is_away(new_postgres: Any, spool: Path) -> None:
-    server: PostgresServer = new_postgres()
-    url = server.new_database()
-    server.kill()
+def test_a_log_opens_while_its_database_is_away(victim: PostgresServer, spool: Path) -> None:
+    url = victim.new_schema()
+    victim.kill()
 
     async def work(log: EventLog) -> None:
         assert log.state().database == "down"
         assert (await log.append([event("e1"), event("e1"), event("e2")])).n_spooled == 2
-        server.start()
+        victim.start()
         await until(lambda: log.state().database == "up")
         assert (await log.append([event("e1"), event("e3")])).n_duplicates == 1
 
@@ -233,19 +231,18 @@ def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(small_disk: Path) 
     assert_whole(url, acknowledged)
 
 
-def test_a_spool_that_reaches_its_limit_keeps_what_it_acknowledged(new_postgres: Any, spool: Path) -> None:
+def test_a_spool_that_is_full_keeps_what_it_acknowledged(victim: PostgresServer, spool: Path) -> None:
     """A limit of the process, not of the disk: the kernel stops the write half-way through a batch."""
-    server: PostgresServer = new_postgres()
-    url = server.new_database()
+    url = victim.new_schema()
     using(url, spool, lambda log: log.append([event("before")]))
-    server.kill()
+    victim.kill()
     reading, writing = pipe()
     writer = start(fill_within, url, spool, 50_000, writing)
     acknowledged = set(reading.recv())
     writer.join(30)
     assert writer.exitcode == 0
     assert len(acknowledged) > 50
-    server.start()
+    victim.start()
 
     async def wait_for_replay(log: EventLog) -> None:
         await until(lambda: log.state().other_spooled_bytes == 0)

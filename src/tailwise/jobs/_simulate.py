@@ -104,7 +104,7 @@ class Simulation:
     n_events: int = 0
     looks: list[Look] = field(default_factory=list)
     is_finished: bool = False
-    bought: dict[int, list[int]] = field(default_factory=dict)
+    bought: dict[int, list[str]] = field(default_factory=dict)
 
 
 def simulate(
@@ -197,7 +197,7 @@ class _Place:
     config: dict[str, Any]
     began_at: float
     next_visit: int = 0
-    bought: dict[int, list[int]] = field(default_factory=dict)
+    bought: dict[int, list[str]] = field(default_factory=dict)
 
     @classmethod
     def new(cls, config: SimulateConfig, rollout: Rollout, decider: Decider) -> "_Place":
@@ -250,7 +250,6 @@ class _Run:
         self._name = rollout.experiment.name
         self._place, self._say, self._pause = place, say, pause
         self._rollout = rollout
-        self._index = {item_id: index for index, item_id in enumerate(shoppers.item_ids)}
         crowd, self._visits = plan_visits(
             shoppers,
             find_scenario(config.scenario),
@@ -316,26 +315,26 @@ class _Run:
         """Ask for a list, and return what the user did with it as events."""
         crowd, own = self.found.crowd, self.found.bought.setdefault(visit.user, [])
         person = int(crowd.person[visit.user])
-        history = [*crowd.shoppers.histories[person].tolist(), *own][-_MOST_HISTORY:]
+        history = [*crowd.shoppers.histories[person], *own][-_MOST_HISTORY:]
         answer = self._client.post(
             "/v1/recommendations",
             {
                 "surface": self._experiment.surface,
                 "user_id": crowd.user_id(visit.user),
-                "history": [crowd.shoppers.item_ids[index] for index in history],
+                "history": history,
                 "k": self._config.k,
             },
             visit.at,
         )
-        items = np.array([self._index[entry["item_id"]] for entry in answer["items"]], dtype=np.int64)
+        items = [entry["item_id"] for entry in answer["items"]]
         segments = [entry["segment"] for entry in answer["items"]]
         self.found.n_visits += 1
         if answer["variant"] == self._experiment.treatment and _is_lost(crowd, visit):
             return []
         acts = crowd.act(visit, self.found.began_at, items, segments)
-        own += [int(items[place]) for place in acts["bought"]]
+        own += [items[place] for place in acts["bought"]]
         return [
-            self._event(visit, kind, answer["recommendation_id"], int(place), int(items[place]))
+            self._event(visit, kind, answer["recommendation_id"], int(place), items[place])
             for kind, places in (
                 ("impression", acts["looked"]),
                 ("click", acts["clicked"]),
@@ -344,20 +343,20 @@ class _Run:
             for place in places
         ]
 
-    def _event(self, visit: Visit, kind: str, list_id: str, place: int, item: int) -> dict[str, Any]:
+    def _event(self, visit: Visit, kind: str, list_id: str, place: int, item: str) -> dict[str, Any]:
         crowd = self.found.crowd
         event = {
             "event_id": f"{self._name}-{self._config.seed}-{visit.number}-{place}-{kind}",
             "type": kind,
             "user_id": crowd.user_id(visit.user),
-            "item_id": crowd.shoppers.item_ids[item],
+            "item_id": item,
             "occurred_at": round(visit.at + _SECONDS[kind] + place, 3),
             "recommendation_id": list_id,
             "position": place + 1,
             "session_id": f"{self._config.seed}-{visit.number}",
         }
         if kind == "purchase":
-            event |= {"revenue": f"{crowd.shoppers.prices[item]:.2f}", "currency": "EUR"}
+            event |= {"revenue": f"{crowd.shoppers.price(item):.2f}", "currency": "EUR"}
         return event
 
     def _send(self, events: list[dict[str, Any]]) -> None:

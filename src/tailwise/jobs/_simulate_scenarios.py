@@ -14,11 +14,11 @@ class HttpScenario:
     Attributes:
         name: Short.
         words: What is supposed, for a person.
-        tail_appeal: Factor of the odds of a click on an item that is not head.
-        novelty: Extra odds of such a click at a user's first visits, as a share; fades with ``novelty_days``.
+        tail_appeal: Factor of the chance of a click on an item that is not head.
+        novelty: Extra chance of such a click at first, as a share; fades with ``novelty_days``.
         novelty_days: Days since the user's first visit in which novelty falls to 1/e.
-        drift_per_day: Growth of all odds per day, as a share.
-        weekly_swing: Odds swing by this share over the week.
+        drift_per_day: Growth of all chances per day, as a share.
+        weekly_swing: Chances swing by this share over the week.
         lost_share: The treatment's lists that never reach the screen.
         bot_share: Users who are machines: they visit ``bot_visits_per_day``, click at random, never buy.
         bot_visits_per_day: Of a bot.
@@ -42,7 +42,9 @@ SCENARIOS = {
     each.name: each
     for each in (
         HttpScenario("as-fitted", "people as the held-out data have them"),
-        HttpScenario("real-uplift", "people like rare items twice as much as the data say", tail_appeal=2.0),
+        HttpScenario(
+            "real-uplift", "people like rare items three times as much as the data say", tail_appeal=3.0
+        ),
         HttpScenario("a-a", "one model under both names", needs_equal_models=True),
         HttpScenario("over-correction", "people like rare items half as much", tail_appeal=0.5),
         HttpScenario("broken", "a fifth of the treatment's lists never reach the screen", lost_share=0.2),

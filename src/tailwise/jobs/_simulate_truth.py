@@ -43,21 +43,20 @@ def truth_of(
         at: Simulated time, unix seconds.
         n_people: Users to ask for, drawn evenly.
     """
-    index = {item_id: place for place, item_id in enumerate(crowd.shoppers.item_ids)}
     users = np.random.default_rng((crowd.seed, 7)).permutation(crowd.person.size)[:n_people]
     sums: dict[str, list[list[float]]] = {metric: [] for metric in MEASURED}
     for user in users.tolist():
-        history = crowd.shoppers.histories[int(crowd.person[user])].tolist()
+        history = crowd.shoppers.histories[int(crowd.person[user])]
         found = []
         for variant in (experiment.control, experiment.treatment):
             body = {
                 "surface": experiment.surface,
-                "history": [crowd.shoppers.item_ids[item] for item in history],
+                "history": history,
                 "k": k,
                 "variant": variant,
             }
             entries = client.post("/v1/recommendations", body, at)["items"]
-            items = np.array([index[entry["item_id"]] for entry in entries], dtype=np.int64)
+            items = [entry["item_id"] for entry in entries]
             found.append(crowd.expect(user, items, [entry["segment"] for entry in entries]))
         for metric in MEASURED:
             sums[metric].append([each[metric] for each in found])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ DAY_S = 86_400.0
 _VISIT_SHAPE = 1.5  # of the gamma distribution of visits per day; small is uneven
 _NEW_SHARE = 0.3  # users who come for the first time in the simulated days
 _BOT_CLICKS = 0.3  # of what a bot passes
+_MOST_CHANCE = 0.9
 MEASURED = ("clicks", "tail_clicks", "purchases", "tail_purchases", "head_purchases", "gmv")
 
 
@@ -61,25 +61,28 @@ class Crowd:
         """Name a user; another seed names others."""
         return f"sim{self.seed}-{user:07d}"
 
-    def act(self, visit: Visit, began_at: float, items: Ints, segments: Sequence[str]) -> dict[str, Any]:
+    def act(
+        self, visit: Visit, began_at: float, items: list[str], segments: Sequence[str]
+    ) -> dict[str, Ints]:
         """Draw what a user does with a list; the same visit and list, the same acts.
 
         Returns:
             ``looked``, ``clicked``, ``bought``: places in the list, from 0.
         """
         rng = np.random.default_rng((self.seed, visit.number))
-        draws = rng.random((3, items.size))
+        n = len(items)
+        draws = rng.random((3, n))
         if self.is_bot[visit.user]:
             return {
-                "looked": np.arange(items.size),
+                "looked": np.arange(n),
                 "clicked": np.flatnonzero(draws[1] < _BOT_CLICKS),
                 "bought": np.empty(0, dtype=np.int64),
             }
-        looked = draws[0] < self.shoppers.looked_at(items.size)
-        odds = self._odds(visit.user, items, segments) * self._season(visit, began_at)
+        looked = draws[0] < self.shoppers.looked_at(n)
+        chance = self._chance(visit.user, items, segments) * self._season(visit, began_at)
         novel = self.scenario.novelty * np.exp(-visit.day / self.scenario.novelty_days)
-        odds = np.where(_rare(segments), odds * (1 + novel), odds)
-        clicked = looked & (draws[1] < odds / (1 + odds))
+        chance = np.where(_rare(segments), chance * (1 + novel), chance)
+        clicked = looked & (draws[1] < np.minimum(chance, _MOST_CHANCE))
         bought = clicked & (draws[2] < self.shoppers.purchase_chance(items))
         return {
             "looked": np.flatnonzero(looked),
@@ -87,13 +90,13 @@ class Crowd:
             "bought": np.flatnonzero(bought),
         }
 
-    def expect(self, user: int, items: Ints, segments: Sequence[str]) -> Mapping[str, float]:
+    def expect(self, user: int, items: list[str], segments: Sequence[str]) -> Mapping[str, float]:
         """Return what a list brings from a user by expectation: :data:`MEASURED`; no season, no novelty."""
-        odds = self._odds(user, items, segments)
-        clicks = self.shoppers.looked_at(items.size) * odds / (1 + odds)
+        chance = np.minimum(self._chance(user, items, segments), _MOST_CHANCE)
+        clicks = self.shoppers.looked_at(len(items)) * chance
         bought = clicks * self.shoppers.purchase_chance(items)
         if self.is_bot[user]:
-            clicks, bought = np.full(items.size, _BOT_CLICKS), np.zeros(items.size)
+            clicks, bought = np.full(len(items), _BOT_CLICKS), np.zeros(len(items))
         is_tail = np.array([segment == "tail" for segment in segments])
         is_head = np.array([segment == "head" for segment in segments])
         return {
@@ -102,12 +105,12 @@ class Crowd:
             "purchases": float(bought.sum()),
             "tail_purchases": float(bought[is_tail].sum()),
             "head_purchases": float(bought[is_head].sum()),
-            "gmv": float((bought * self.shoppers.prices[items]).sum()),
+            "gmv": float((bought * np.array([self.shoppers.price(item) for item in items])).sum()),
         }
 
-    def _odds(self, user: int, items: Ints, segments: Sequence[str]) -> Floats:
-        odds = self.shoppers.click_odds(int(self.person[user]), items)
-        return np.where(_rare(segments), odds * self.scenario.tail_appeal, odds)
+    def _chance(self, user: int, items: list[str], segments: Sequence[str]) -> Floats:
+        chance = self.shoppers.click_chance(int(self.person[user]), items)
+        return np.where(_rare(segments), chance * self.scenario.tail_appeal, chance)
 
     def _season(self, visit: Visit, began_at: float) -> float:
         day = (visit.at - began_at) / DAY_S

@@ -261,6 +261,24 @@ def test_serving_goes_on_with_the_last_known_state_while_the_database_is_down(li
     assert worker.rollouts == (rollout,)
 
 
+def test_a_killed_postgresql_is_survived_and_followed_again_when_it_is_back(new_postgres):
+    server = new_postgres()
+    own = ExperimentStore(server.new_database())
+    rollout = started(own, ramp_percent=(50.0,))
+    worker = StoredAssignment(own)
+    assert worker.refresh()
+    server.kill()
+    assert not worker.refresh()
+    with pytest.raises(LogUnavailableError):
+        own.act("shelf", "rollback", by="person:anna")
+    assert worker.rollouts == (rollout,)
+    server.start()
+    own.act("shelf", "rollback", by="person:anna")
+    assert worker.refresh()
+    assert worker.rollouts[0].state == "rolled_back"
+    own.close()
+
+
 def test_a_worker_that_starts_while_the_database_is_down_takes_the_remembered_state(light, tmp_path):
     started(light, ramp_percent=(50.0,))
     file = tmp_path / "experiments.json"

@@ -8,7 +8,11 @@ sequence that allows peeking; :class:`SampleRatio`; :class:`Duration`. A runnabl
     >>> check_sample_ratio(np.tile([0, 1], 500)).is_mismatch
     False
 
-What the numbers mean is in docs/experiments-statistics.md.
+Enters, of the rollout: an :class:`Experiment` with its :class:`Policy`, and :class:`Evidence`. Leaves: who
+is assigned what (:class:`StoredAssignment`), and a :class:`Decision` in the audit log of
+:class:`ExperimentStore`.
+
+What the numbers mean is in docs/experiments-statistics.md, how a rollout goes in docs/experiments.md.
 """
 
 from tailwise.experiments._anytime import AnytimePath, BurnIn, anytime_path

@@ -190,5 +190,5 @@ def new_postgres() -> Iterator[Callable[[], "PostgresServer"]]:
 
 @pytest.fixture(scope="session")
 def postgres(new_postgres: Callable[[], "PostgresServer"]) -> "PostgresServer":
-    """One server for all tests of the session; each takes its own ``postgres.new_schema()`` or ``new_database()``."""
+    """One server for the session; each test takes its own ``postgres.new_schema()`` or ``new_database()``."""
     return new_postgres()

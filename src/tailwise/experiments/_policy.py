@@ -31,7 +31,7 @@ class StageRule:
     Attributes:
         minimum_days: Days in the stage, >= 0. One day at least, so that every hour of the day was seen.
         minimum_users: Users of this stage with closed windows in the smaller cohort, >= 2. Ask
-            :func:`required_users` for what the margins need.
+            :func:`plan_duration` for what the margins need.
         proof: ``no-harm-shown``: no guardrail is red; for first stages whose users are too few to tell more.
             ``no-harm-seen``: moreover no effect looks worse than its margin (its point estimate).
             ``non-inferior``: every confidence sequence excludes harm beyond the margin.

@@ -1,9 +1,11 @@
 """A real Chromium for tests: Debian's, found or installed, driven by playwright."""
 
+import importlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
 
-__all__ = ["ARGUMENTS", "chromium_path", "launch"]
+__all__ = ["ARGUMENTS", "chromium_path", "launch", "playwright_api"]
 
 ARGUMENTS = (
     "--headless",
@@ -44,6 +46,13 @@ def chromium_path() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def playwright_api() -> ModuleType:
+    """Return playwright's synchronous interface; a module that cannot have it is skipped, in CI it fails."""
+    if not _IN_CI:
+        return pytest.importorskip("playwright.sync_api")
+    return importlib.import_module("playwright.sync_api")
 
 
 def launch(playwright: "Playwright") -> "Browser":

@@ -13,11 +13,11 @@ import uvicorn
 from tailwise.dashboard import Alarm
 from tailwise.experiments import Rollout
 from tailwise.serving._http_keys import KeyStore
-from tests.chromium import launch
+from tests.chromium import launch, playwright_api
 from tests.dashboard.making import START, FakeSource, app, experiment, running
 
 pytestmark = pytest.mark.slow
-playwright = pytest.importorskip("playwright.sync_api")
+playwright = playwright_api()
 
 BASE = "/dashboard/experiments/discovery-eisam"
 PAGES = ("/dashboard", BASE, f"{BASE}/lists", f"{BASE}/value", "/dashboard/live")

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tailwise.dashboard import (
     AlarmFile,
+    ExposureChange,
+    LiveAudit,
     MonitorGauges,
     MonitorSettings,
     audit_lists,
@@ -15,6 +17,8 @@ from tailwise.dashboard import (
     moved_items,
     run_monitor_once,
 )
+from tailwise.dashboard._live_audit import Share
+from tailwise.dashboard._monitor_rules import exposure_findings
 from tailwise.errors import DataError, LogUnavailableError
 from tailwise.segments import segment_items
 from tests.dashboard.making import DAY, START, choices, slots
@@ -119,6 +123,15 @@ def test_a_tail_that_loses_its_slots_is_an_alarm_and_the_head_a_warning(tmp_path
     assert "fell from" in found["exposure", "tail"].message
     assert ("coverage", "") in found
     assert found["exposure", "tail"].numbers["share"] < 0.06
+
+
+def test_a_change_within_the_noise_of_few_users_is_none():
+    def audit(value, low, high):
+        return LiveAudit(60, 60, 0.0, 0, {"tail": Share(value, low, high)}, np.full(40, 3))
+
+    before, same = audit(0.2, 0.15, 0.25), ExposureChange(120, 1.0, 1.0, 0.0, 0.0)
+    for window, kinds in ((audit(0.1, 0.02, 0.18), []), (audit(0.1, 0.06, 0.14), ["exposure"])):
+        assert [f.kind for f in exposure_findings(window, before, same, BOUNDS)] == kinds
 
 
 def test_lists_that_stop_are_an_alarm(tmp_path):

@@ -5,10 +5,10 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -27,7 +27,11 @@ READ_S = 2.0  # longest wait for a read
 LOCK_MS = 2_000  # longest wait for a lock in PostgreSQL
 MIGRATION_MS = 60_000  # longest wait for another worker's migration
 MIGRATION_KEY, DELETION_KEY = 0x7A11_0001, 0x7A11_0002  # of PostgreSQL's advisory locks
+TRIES = 4  # of a transaction that collides with others
+COLLISIONS = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+T = TypeVar("T")
 
 _alembic_is_global = threading.Lock()  # its context belongs to the process
 
@@ -73,6 +77,22 @@ class Database:
         """
         with self._transaction(self._write_timeout_s if timeout_s is None else timeout_s) as connection:
             yield connection
+
+    def write(self, work: Callable[[Connection], T], timeout_s: float | None = None) -> T:
+        """Do something in a writing transaction, and again if PostgreSQL ended it in favour of another.
+
+        Args:
+            work: Given the connection; may be called several times, each time from a clean state.
+            timeout_s: As of :meth:`writing`, of each try.
+        """
+        for n_left in reversed(range(TRIES)):
+            try:
+                with self.writing(timeout_s) as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not n_left or getattr(error.orig, "sqlstate", None) not in COLLISIONS:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
 
     @contextmanager
     def reading(self, timeout_s: float | None = READ_S) -> Iterator[Connection]:

@@ -32,7 +32,8 @@ class Deleted:
 
 def delete_user(database: Database, user_id: str, *, by: str, reason: str, at: float) -> Deleted:
     """Delete a user's events and lists in one transaction with the row that tells of it."""
-    with database.writing(USER_S) as connection:
+
+    def delete(connection: Connection) -> Deleted:
         database.exclude(connection, is_shared=False)
         opened = _open(connection, "user", by=by, reason=reason, at=at, user_hash=_hash(connection, user_id))
         n_events = 0
@@ -41,6 +42,8 @@ def delete_user(database: Database, user_id: str, *, by: str, reason: str, at: f
             n_events += connection.execute(of_user).rowcount
         n_lists = connection.execute(sa.delete(LISTS).where(LISTS.c.user_id == user_id)).rowcount
         return _close(connection, opened, Deleted(n_events, n_lists))
+
+    return database.write(delete, USER_S)
 
 
 def delete_older(database: Database, before: float, *, by: str, reason: str, at: float) -> Deleted:

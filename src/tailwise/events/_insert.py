@@ -44,6 +44,8 @@ class Inserted:
 def insert(connection: Connection, events: Iterable[Row], lists: Iterable[Row]) -> Inserted:
     """Insert what is not there yet; of an id that comes twice, the first.
 
+    Rows go in by id, so that workers that hold some of the same wait for each other in one direction only.
+
     Args:
         connection: In a transaction.
         events: Rows of events.
@@ -55,14 +57,14 @@ def insert(connection: Connection, events: Iterable[Row], lists: Iterable[Row]) 
     fresh: set[str] = set()
     if kept:
         statement = _insert_new(connection, EVENTS).returning(EVENTS.c.event_id)
-        fresh.update(connection.execute(statement, list(kept.values())).scalars())
+        fresh.update(connection.execute(statement, [kept[event_id] for event_id in sorted(kept)]).scalars())
     known = [event_id for event_id in kept if event_id not in fresh]
     for first in range(0, len(known), IDS_AT_ONCE):
         wanted = EVENTS.c.event_id.in_(known[first : first + IDS_AT_ONCE])
         for found in connection.execute(sa.select(EVENTS).where(wanted)).mappings():
             kept[found["event_id"]] = dict(found)
-    if rows := list({row["recommendation_id"]: row for row in lists}.values()):
-        connection.execute(_insert_new(connection, LISTS), rows)
+    if by_id := {row["recommendation_id"]: row for row in lists}:
+        connection.execute(_insert_new(connection, LISTS), [by_id[list_id] for list_id in sorted(by_id)])
     return Inserted(fresh, kept)
 
 

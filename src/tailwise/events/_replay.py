@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from tailwise.events._database import Database, describe_error, is_refusal
 from tailwise.events._deletion import keep_undeleted
 from tailwise.events._frames import encode_frames, read_frames
@@ -66,11 +68,13 @@ def _write(database: Database, spool: Spool, records: Sequence[dict[str, Any]]) 
 
 
 def _write_all(database: Database, records: Sequence[dict[str, Any]]) -> None:
-    with database.writing() as connection:
+    def write(connection: Connection) -> None:
         database.exclude(connection, is_shared=True)
         events = keep_undeleted(connection, [r["event"] for r in records if "event" in r], "received_at")
         lists = keep_undeleted(connection, [r["list"] for r in records if "list" in r], "served_at")
         insert(connection, events, lists)
+
+    database.write(write)
 
 
 def _put_aside(spool: Spool, records: Sequence[dict[str, Any]]) -> None:

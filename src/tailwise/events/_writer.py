@@ -173,12 +173,9 @@ class Writer:
         return [_spooled(job) for job in group]
 
     def _commit(self, group: list[Job]) -> list[Appended]:
-        with self._database.writing() as connection:
-            inserted = insert(
-                connection,
-                [row for job in group for row in job.events],
-                [row for job in group for row in job.lists],
-            )
+        events = [row for job in group for row in job.events]
+        lists = [row for job in group for row in job.lists]
+        inserted = self._database.write(lambda connection: insert(connection, events, lists))
         return [inserted.claim(job.events) for job in group]
 
     # The replaying thread.

@@ -19,7 +19,7 @@ _VISIT_SHAPE = 1.5  # of the gamma distribution of visits per day; small is unev
 _NEW_SHARE = 0.3  # users who come for the first time in the simulated days
 _BOT_CLICKS = 0.3  # of what a bot passes
 _MOST_CHANCE = 0.9
-MEASURED = ("clicks", "tail_clicks", "purchases", "tail_purchases", "head_purchases", "gmv")
+MEASURED = ("clicks", "tail_clicks", "tail_purchases", "head_purchases", "gmv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,6 @@ class Crowd:
         return {
             "clicks": float(clicks.sum()),
             "tail_clicks": float(clicks[is_tail].sum()),
-            "purchases": float(bought.sum()),
             "tail_purchases": float(bought[is_tail].sum()),
             "head_purchases": float(bought[is_head].sum()),
             "gmv": float((bought * np.array([self.shoppers.price(item) for item in items])).sum()),

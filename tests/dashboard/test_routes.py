@@ -289,6 +289,18 @@ def test_the_service_carries_the_dashboard_and_leaves_its_headers(tmp_path):
         client.close()
 
 
+def test_behind_the_services_guard_a_key_in_the_header_is_enough_and_only_an_admins(tmp_path):
+    client = Client(tmp_path)
+    try:
+        client.app.include_router(dashboard_routes(FakeSource(running()), Access(client.keys, b"s" * 32)))
+        client.token = client.new_key("admin")
+        assert client.ask("GET", "/dashboard").status_code == 200
+        client.token = client.new_key("monitor")
+        assert client.ask("GET", "/dashboard").status_code == 303
+    finally:
+        client.close()
+
+
 def test_a_model_that_is_not_served_is_said_with_its_remedy(tmp_path):
     client = Client(tmp_path, {"control": member(1)})
     try:

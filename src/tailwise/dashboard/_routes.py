@@ -265,7 +265,7 @@ class _Pages:
         return await self._cache.get(("experiment", name), (version, rollout.version), compute)
 
     def _html(self, template: str, status: int = 200, **values: Any) -> Response:
-        is_open = self._access.is_open()
+        is_open = values["here"] == "login" or self._access.is_open()
         content = render(template, {"root": _ROOT, "now": self._clock(), "is_open": is_open, **values})
         return HTMLResponse(content, status, headers=dict(HEADERS))
 

@@ -133,6 +133,35 @@ def test_one_log_hashes_a_user_the_same_each_time_and_another_log_differently(
     assert hashes[0] != hashes[1]
 
 
+def test_deletions_tell_who_was_deleted_only_to_those_who_know_the_user(url: str, spool: Path) -> None:
+    async def work(log: EventLog) -> None:
+        await fill(log)
+        none = await log.user_deletions()
+        assert (none.number, none.among(["u1", "u2"])) == (0, [])
+        await log.delete_user("u1", by="k", reason="r")
+        first = await log.user_deletions()
+        assert first.among(["u2", "u1", "u3"]) == ["u1"]
+        assert "u1" not in repr(first)
+        await log.retain(1, by="cron")
+        await log.delete_user("u2", by="k", reason="r")
+        later = await log.user_deletions(first.number)
+        assert later.among(["u1", "u2"]) == ["u2"]
+        assert (await log.user_deletions(later.number)).number == later.number
+
+    using(url, spool, work)
+
+
+def test_deletions_cannot_be_told_while_the_database_is_away(victim: PostgresServer, spool: Path) -> None:
+    url = victim.new_schema()
+
+    async def work(log: EventLog) -> None:
+        victim.kill()
+        with pytest.raises(LogUnavailableError, match="cannot be read now"):
+            await log.user_deletions()
+
+    using(url, spool, work)
+
+
 def test_the_audit_may_not_name_the_user(url: str, spool: Path) -> None:
     async def work(log: EventLog) -> None:
         with pytest.raises(ValueError, match="reason must not contain the user's id"):

@@ -1,5 +1,6 @@
 """`tailwise serve` as users start it: a real process, real models, a real log."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from tailwise import jobs
 from tailwise.errors import ConfigError, DataError
-from tailwise.events import LogReader
+from tailwise.events import EventLog, LogReader
 from tailwise.jobs._run_data import load_run_data
 from tailwise.jobs._serve import serve
 from tailwise.jobs._serve_config import ServeConfig
@@ -176,6 +177,35 @@ def test_changes_of_the_catalogue_decide_filters_and_outlive_a_swap(server):
     server.ask("PUT", "/v1/catalogue", {"items": [{"item_id": "i03", "price": None}]})
     assert listed(max_price=10.0) == set()
     assert listed(category=["lamp"]) == {"i03"}  # what is absent stays
+
+
+def test_a_deleted_user_leaves_the_engines_whoever_deleted(server):
+    def n_kept():
+        text = server.ask("GET", "/metrics").text
+        lines = [line for line in text.splitlines() if 'name="control",number="n_queries_kept"' in line]
+        return float(lines[0].split()[-1])
+
+    def ask_for(*users):
+        for user in users:
+            assert server.listed(user_id=user, history=["i01"])["variant"] == "control"
+
+    ask_for("u-stays")
+    server.wait_for(lambda: n_kept() >= 1, 20)  # metrics are taken every two seconds
+    before = n_kept()
+    ask_for("u-http", "u-elsewhere")
+    server.wait_for(lambda: n_kept() == before + 2, 20)
+    assert server.ask("DELETE", "/v1/users/u-http").json() == {"n_events": 0, "n_lists": 1}
+    server.wait_for(lambda: n_kept() == before + 1, 20)
+
+    async def delete():  # as `tailwise events delete-user` does
+        log = EventLog.open(
+            f"sqlite:///{server.folder / 'tailwise-events.db'}", server.folder / "other-spool"
+        )
+        await log.delete_user("u-elsewhere", by="support", reason="asked")
+        await log.close(5)
+
+    asyncio.run(delete())
+    server.wait_for(lambda: n_kept() == before, 20)
 
 
 def test_a_client_that_is_slow_with_the_head_of_its_request_is_cut_off(server):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tailwise.serving._batcher import Batcher
+from tailwise.serving._batcher import Batcher, EngineClosedError
 
 
 def run(work):
@@ -144,3 +144,41 @@ def test_what_fails_at_the_start_is_told_to_who_starts():
             await batcher.start()
 
     run(work())
+
+
+def test_a_call_runs_in_the_thread_when_the_batch_that_runs_is_over():
+    seen, gate = [], threading.Event()
+
+    def answer(questions):
+        gate.wait(10)
+        seen.append(("batch", threading.get_ident()))
+        return questions
+
+    def work():
+        seen.append(("call", threading.get_ident()))
+        return "done"
+
+    def fail():
+        raise RuntimeError("a call that fails")
+
+    async def main():
+        batcher = Batcher(answer, max_batch=1, queue_limit=10)
+        await batcher.start()
+        assert await batcher.call(work) == "done"  # nothing waits
+        asking = asyncio.create_task(batcher.ask(1, 10))
+        await asyncio.sleep(0.05)
+        calling = asyncio.create_task(batcher.call(work))
+        await asyncio.sleep(0.05)
+        assert not calling.done()
+        gate.set()
+        assert (await asking, await calling) == (1, "done")
+        with pytest.raises(RuntimeError, match="a call that fails"):
+            await batcher.call(fail)
+        assert await batcher.ask(2, 10) == 2
+        await batcher.close(5)
+        with pytest.raises(EngineClosedError):
+            await batcher.call(work)
+
+    run(main())
+    assert [what for what, _ in seen] == ["call", "batch", "call", "batch"]
+    assert len({thread for _, thread in seen}) == 1

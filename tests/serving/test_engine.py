@@ -125,6 +125,36 @@ def test_an_anonymous_history_leaves_nothing_behind():
     run(visit())
 
 
+def test_a_forgotten_user_is_read_anew_and_others_are_not():
+    async def visit() -> None:
+        served = engine(sasrec())
+        await served.start()
+        for user in ("u", "v"):
+            await served.rank(Query(3, tuple(IDS[:5]), user_id=user), 10)
+        await served.forget(["u", "nobody"])
+        assert await served.kept_users() == ["v"]
+        for user in ("u", "v"):
+            await served.rank(Query(3, tuple(IDS[:5]), user_id=user), 10)
+        assert served.state().cache == {"unchanged": 1, "grown": 0, "anew": 3}
+        await served.close()
+        await served.forget(["v"])
+        assert await served.kept_users() == []
+
+    run(visit())
+
+
+def test_an_engine_that_keeps_nothing_of_users_has_nothing_to_forget():
+    async def visit() -> None:
+        served = engine(Scripted())
+        await served.start()
+        await served.rank(Query(3, tuple(IDS[:5]), user_id="u"), 10)
+        await served.forget(["u"])
+        assert await served.kept_users() == []
+        await served.close()
+
+    run(visit())
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int8+float32"])
 def test_short_item_vectors_find_nearly_the_same_items(dtype):
     queries = [replace(query, k=10) for query in random_queries(30, seed=2)]

@@ -109,6 +109,17 @@ def test_users_who_return_stay_and_the_others_go():
     assert kept.nbytes <= room
 
 
+def test_a_user_who_is_forgotten_leaves_no_byte_and_the_others_stay():
+    kept = states()
+    check(kept, ["a"], [[1, 2, 3]])
+    before = kept.nbytes
+    check(kept, ["b"], [[4, 5, 6, 7]])
+    kept.forget(["b", "nobody"])
+    assert (kept.users(), kept.n_queries, kept.n_readings, kept.nbytes) == (["a"], 1, 1, before)
+    check(kept, ["a", "b"], [[1, 2, 3], [4, 5, 6, 7]])
+    assert (kept.n_unchanged, kept.n_anew) == (1, 3)
+
+
 def test_a_hop_longer_than_the_window_is_refused():
     with pytest.raises(ConfigError, match=r"window_hop must be at most .* \(12\); got 13"):
         states(window_hop=13)

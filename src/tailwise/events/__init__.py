@@ -4,7 +4,7 @@ One line: ``await EventLog.open("sqlite:///events.db", spool=Path("spool")).appe
 """
 
 from tailwise.events._attribution import AttributionWindows
-from tailwise.events._deletion import Deleted
+from tailwise.events._deletion import Deleted, UserDeletions
 from tailwise.events._event import EVENT_TYPES, Appended, Event, EventType, check_event
 from tailwise.events._export import Exported
 from tailwise.events._log import EventLog, LogState
@@ -21,5 +21,6 @@ __all__ = [
     "Exported",
     "LogReader",
     "LogState",
+    "UserDeletions",
     "check_event",
 ]

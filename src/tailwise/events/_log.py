@@ -14,7 +14,13 @@ import sqlalchemy as sa
 from tailwise.errors import LogUnavailableError
 from tailwise.events._attribution import DEFAULT_WINDOWS, AttributionWindows
 from tailwise.events._database import WRITE_S, Database, describe_error, is_outage
-from tailwise.events._deletion import Deleted, delete_older, delete_user
+from tailwise.events._deletion import (
+    Deleted,
+    UserDeletions,
+    delete_older,
+    delete_user,
+    find_user_deletions,
+)
 from tailwise.events._event import Appended, Event, EventType, check_text
 from tailwise.events._export import Exported, export
 from tailwise.events._rows import row_of_event, row_of_list
@@ -222,6 +228,24 @@ class EventLog:
             return delete_user(self._database, user_id, by=by, reason=reason, at=at)
 
         return await self._maintain(delete)
+
+    async def user_deletions(self, after: int = 0) -> UserDeletions:
+        """Return the deletions of users since one, by any process: for those who keep something of users.
+
+        Args:
+            after: ``number`` of what was returned before; 0: all.
+
+        Raises:
+            LogUnavailableError: the database cannot be read now.
+        """
+        try:
+            return await self._in(self._readers, lambda: find_user_deletions(self._database, after))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise LogUnavailableError(
+                f"The event log cannot be read now: {describe_error(error)}."
+            ) from error
 
     async def retain(self, days: float, by: str, reason: str = "retention") -> Deleted:
         """Delete events received, and lists served, more than ``days`` ago, and write down that it was done.

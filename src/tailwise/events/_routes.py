@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -124,6 +125,7 @@ def event_router(
     *,
     max_batch: int = 1000,
     timeout_s: float = 10.0,
+    forget: Callable[[str], Awaitable[None]] | None = None,
 ) -> APIRouter:
     """Build the routes of the log.
 
@@ -131,6 +133,8 @@ def event_router(
         event_log: Open.
         max_batch: Events of one request, 1..1000.
         timeout_s: After it a batch that is not durable is answered with 503.
+        forget: Called with the id of a user whose data were deleted, before that is answered: drops what
+            this process keeps beside the log.
     """
     router = APIRouter(prefix="/v1")
 
@@ -185,6 +189,8 @@ def event_router(
             deleted = await event_log.delete_user(user_id, by=by, reason=reason)
         except LogUnavailableError:
             raise _unavailable() from None
+        if forget is not None:
+            await forget(user_id)
         request_id = request.scope["state"]["request_id"]
         log(logging.INFO, "user deleted", key=key.id, request_id=request_id)
         return UserDeleted(n_events=deleted.n_events, n_lists=deleted.n_lists)

@@ -1,7 +1,6 @@
 """One process of the service: models, log and application, from the start to the last request."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from tailwise.jobs._experiments_serving import ServedExperiments
 from tailwise.jobs._language_recommender import choose_device
 from tailwise.jobs._serve_config import ServeConfig, as_text
 from tailwise.jobs._serve_control import WorkerControl, build_member
+from tailwise.jobs._serve_deletions import Forgetter
 from tailwise.jobs._serve_deployment import DeploymentFolder
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._http_app import create_app
@@ -109,17 +109,21 @@ def run_worker(
         ),
     )
 
+    # A request waits for the log, then for a model; a second for what is between.
+    again_s = (config.time_limit_ms + config.log_time_limit_ms) / 1000 + 1.0
+    forgetter = Forgetter(lineup, event_log, again_s=again_s)
+
     @asynccontextmanager
     async def living() -> AsyncIterator[None]:
         await asyncio.gather(*(member.engine.start() for member in lineup.members().values()))
-        following = asyncio.create_task(control.follow())
+        following = [asyncio.create_task(work) for work in (control.follow(), forgetter.follow())]
         try:
             async with experiments.running():
                 yield
         finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
             await lineup.close(1.0)  # no request is left
             await event_log.close(_CLOSE_S)
 
@@ -131,7 +135,7 @@ def run_worker(
         guard=GuardSettings(config.max_body_bytes, config.body_timeout_s, config.allowed_hosts),
         cors_origins=config.cors_origins,
         metrics=metrics,
-        routers=[event_router(event_log, max_batch=config.max_batch_events)],
+        routers=[event_router(event_log, max_batch=config.max_batch_events, forget=forgetter.forget)],
         lifespan=living,
     )
 

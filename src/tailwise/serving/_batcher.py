@@ -13,6 +13,7 @@ __all__ = ["Batcher", "EngineClosedError", "OverloadedError"]
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
+T = TypeVar("T")
 
 _LEAST_RETRY_S = 0.05
 
@@ -86,6 +87,7 @@ class Batcher(Generic[Question, Reply]):
         self._max_wait_s = max_wait_ms / 1000
         self._queue_limit = queue_limit
         self._waiting: deque[_Job[Question, Reply]] = deque()
+        self._chores: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
         self._n_running = 0
@@ -144,6 +146,29 @@ class Batcher(Generic[Question, Reply]):
                         self._waiting.remove(job)
                         self.n_skipped += 1
 
+    async def call(self, work: Callable[[], T]) -> T:
+        """Call something in the thread, between two batches: what a batch has begun is over by then.
+
+        Raises:
+            EngineClosedError: after :meth:`close`.
+            Exception: what ``work`` raised.
+        """
+        done: Future[T] = Future()
+
+        def chore() -> None:
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(work())
+                except Exception as error:
+                    done.set_exception(error)
+
+        with self._changed:
+            if self._is_closed:
+                raise EngineClosedError("engine must be open; got a call after close().", _LEAST_RETRY_S)
+            self._chores.append(chore)
+            self._changed.notify()
+        return await asyncio.wrap_future(done)
+
     async def close(self, drain_s: float) -> None:
         """Take no more questions; answer those that wait for at most ``drain_s`` seconds more."""
         with self._changed:
@@ -176,11 +201,15 @@ class Batcher(Generic[Question, Reply]):
                 self._seconds_each = 0.8 * self._seconds_each + 0.2 * each
                 self._n_running = 0
                 self._deliver(outcomes)
+            while self._chores:
+                self._chores.popleft()()
 
     def _next(self) -> list[_Job[Question, Reply]] | None:
-        """What waits, up to a batch; None when closed and empty."""
+        """What waits, up to a batch, nothing if there is something else to do; None when closed and empty."""
         with self._changed:
             while not self._waiting:
+                if self._chores:
+                    return []
                 if self._is_closed:
                     return None
                 self._changed.wait()

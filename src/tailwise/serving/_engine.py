@@ -2,14 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.errors import DataError
-from tailwise.serving._batcher import Batcher, OverloadedError
+from tailwise.serving._batcher import Batcher, EngineClosedError, OverloadedError
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._exploration import draw_list
 from tailwise.serving._popular import PopularItems
@@ -117,6 +118,27 @@ class Engine:
                 (reason ``time-limit``).
         """
         await self._batcher.close(drain_s)
+
+    async def kept_users(self) -> list[str]:
+        """Return the users of whom something is kept; none once the engine is closed."""
+        states = self._ranker.states
+        if states is None:
+            return []
+        try:
+            return await self._batcher.call(states.users)
+        except EngineClosedError:
+            return []
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """Drop what is kept of users, such as those whose data were deleted; the next query reads all anew.
+
+        What a batch that runs now keeps is dropped too. A query that still waits leaves its state once it is
+        answered: whoever must be sure forgets again when its time is up.
+        """
+        states = self._ranker.states
+        if states is not None:
+            with suppress(EngineClosedError):  # it goes, with all that it keeps
+                await self._batcher.call(lambda: states.forget(user_ids))
 
     def replace_catalogue(self, catalogue: ServedCatalogue) -> None:
         """List by new properties (price, stock, category, brand) from the next query on.

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,15 @@ class Lineup:
         member = self._members[name]
         with member.in_use():
             yield member
+
+    async def kept_users(self) -> set[str]:
+        """Return the users of whom an engine keeps something."""
+        found = await asyncio.gather(*(each.engine.kept_users() for each in self._members.values()))
+        return set().union(*found)
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """Drop what the engines keep of users; see :meth:`Engine.forget`."""
+        await asyncio.gather(*(each.engine.forget(user_ids) for each in self._members.values()))
 
     def replace(self, name: str, member: Member) -> None:
         """Let another model answer from now on; the old one is closed when it has finished.

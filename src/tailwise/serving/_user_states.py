@@ -1,7 +1,7 @@
 """What is kept of returning users, so that they pay for their new items only."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -77,6 +77,16 @@ class UserStates:
         self._readings.clear()
         self._query_bytes = self._reading_bytes = 0
         self.n_unchanged = self.n_grown = self.n_anew = self.n_items_read = 0
+
+    def users(self) -> list[str]:
+        """Return of whom something is kept, each once."""
+        return list(self._queries.keys() | self._readings.keys())
+
+    def forget(self, users: Iterable[str]) -> None:
+        """Drop what is kept of some users; nothing where nothing is."""
+        for user in users:
+            self._drop_query(user)
+            self._drop_reading(user)
 
     def begin_of(self, length: int) -> int:
         """Number of a history's items that lie before the window, of a history of ``length`` items."""

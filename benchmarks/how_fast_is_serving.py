@@ -140,10 +140,9 @@ def measure(setting: Setting, users: str, url: str, options: argparse.Namespace)
     routes = {"service": f"{url}/v1/recommendations", "naive": f"{url}/naive"}
 
     def load(who: str, connections: int) -> Load:
-        if who == "service":  # begin cold, then let those who return come once
+        if who == "service":  # begin cold; then those who return come once, untimed
             httpx.post(f"{url}/forget", timeout=300, trust_env=False).raise_for_status()
-            if users != "new":
-                _come_once(routes[who], bodies[:N_USERS])
+        _come_once(routes[who], bodies[:N_USERS] if who == "service" and users != "new" else bodies[-1:])
         rest = bodies[N_USERS:] if users == "returning" else bodies
         found = drive(
             routes[who], rest, connections=connections, seconds=seconds, generator=options.generator

@@ -126,7 +126,7 @@ def experiment(
         audit = [
             {"day": (e.at - found.began_at) / 86_400, "by": e.by, "action": e.action, "reason": e.reason}
             for e in reversed(decider.store.history(defined.name))
-            if e.action != "hold"
+            if e.action not in ("hold", "create")
         ]
         return {
             "name": defined.name,

@@ -31,13 +31,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tailwise_cache")]
 SETTINGS = (
     "variants=[{name='adamw'}]",
     "rescorings=[{name='lifted',popularity_penalty=0.05},{name='overdone',popularity_penalty=5.0}]",
-    "training.max_epochs=4",
+    "training.max_epochs=2",
     "training.checkpoint_seconds=60",
     "data.split='global-time'",
     "data.test_share=0.2",
 )
-FOLLOWS_S = POLL_S + 2.0  # a busy machine
-USERS = [f"u{number}" for number in range(40)]
+FOLLOWS_S = POLL_S + 1.5  # a busy machine
+USERS = [f"u{number}" for number in range(16)]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def test_workers_agree_with_the_hash_through_ramps_and_restart_and_roll_back_wit
         assert control
         server.stop()
         again = start(server.folder, "--workers", "2")
+        server.http.close()
         server.http, server.url, server.process = again.http, again.url, again.process
         assert served(server) == cohorts("ramped", 50)
         store.act("ramped", "ramp", by="person:anna")

@@ -18,11 +18,10 @@ from tailwise.experiments import (
     ExperimentStore,
     Rollout,
     parse_ramp,
-    read_experiment,
     read_policy,
 )
 from tailwise.experiments._rollout import Action
-from tailwise.experiments._settings import from_plain, plain_of
+from tailwise.experiments._settings import from_plain, plain_of, read_toml_file
 from tailwise.jobs._experiments_items import experiment_items
 from tailwise.jobs._serve_deployment import DeploymentFolder
 
@@ -49,7 +48,7 @@ def definition(
     Raises:
         ConfigError: something is missing, unknown or out of range.
     """
-    values = {} if file is None else plain_of(read_experiment(file))
+    values = {} if file is None else read_toml_file(file, "experiment")
     values |= {"name": name} | {key: value for key, value in settings.items() if value is not None}
     if policy is not None:
         values["policy"] = plain_of(read_policy(policy))

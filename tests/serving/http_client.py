@@ -1,4 +1,4 @@
-"""A service without a run: models that shift, a log in memory, a client that asks it in this process."""
+"""A service without a run: models that shift, a log in memory or in a database, a client in this process."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import httpx
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from tailwise.errors import LogUnavailableError, TailwiseError
-from tailwise.events import Appended, Deleted, Event
+from tailwise.events import Appended, Deleted, Event, EventLog, LogReader
 from tailwise.events._routes import event_router
 from tailwise.serving import (
     Engine,
@@ -122,6 +123,31 @@ class MemoryLog:
         return Deleted(len(gone), 0)
 
 
+class DatabaseLog(EventLog):
+    """The log of the service itself; what is in it is read over a connection of another's."""
+
+    @property
+    def events(self) -> dict[str, Any]:
+        """By id, what is stored and what it is owed to."""
+        reader = LogReader(self._database.url.render_as_string(hide_password=False))
+        rows = [row for frame in reader.events() for row in frame.rows(named=True)]
+        reader.close()
+        assert len({row["event_id"] for row in rows}) == len(rows)
+        return {row["event_id"]: SimpleNamespace(**row) for row in rows}
+
+    @property
+    def lists(self) -> list[Any]:
+        """Each with its items, in the order in which they were served."""
+        reader = LogReader(self._database.url.render_as_string(hide_password=False))
+        rows = [row for frame in reader.slots() for row in frame.rows(named=True)]
+        reader.close()
+        found: dict[str, Any] = {}
+        for row in rows:
+            one = found.setdefault(row["recommendation_id"], SimpleNamespace(**row, items=[]))
+            one.items.append(row["item_id"])
+        return list(found.values())
+
+
 class OneWorker:
     """A control without files."""
 
@@ -166,11 +192,11 @@ class Client:
         folder: Path,
         members: dict[str, Member] | None = None,
         *,
-        log: MemoryLog | None = None,
+        log: MemoryLog | EventLog | None = None,
         service: dict[str, Any] | None = None,
         **app: Any,
     ) -> None:
-        self.log = log or MemoryLog()
+        self.log: Any = log or MemoryLog()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -179,7 +205,8 @@ class Client:
         self.lineup = Lineup(members or {"control": member(1), "treatment": member(2)}, drain_s=5.0)
         self.control = OneWorker(self.lineup)
         self.service = Service(self.lineup, sink=self.log, live=self.log, **(service or {}))
-        router = event_router(self.log, max_batch=app.pop("max_batch", 1000), timeout_s=1.0)  # type: ignore[arg-type]
+        timeout_s = 10.0 if isinstance(log, EventLog) else 1.0  # a database on a busy machine
+        router = event_router(self.log, max_batch=app.pop("max_batch", 1000), timeout_s=timeout_s)
         self.app = create_app(self.service, self.control, keys=self.keys, routers=[router], **app)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
@@ -217,6 +244,8 @@ class Client:
         async def stop() -> None:
             await self.http.aclose()
             await self.lineup.close(2.0)
+            if isinstance(self.log, EventLog):
+                await self.log.close(5.0)
 
         self.run(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,4 +1,4 @@
-"""What the HTTP interface answers, route by route."""
+"""What the HTTP interface answers, route by route, over each database."""
 
 import asyncio
 from dataclasses import replace
@@ -16,8 +16,8 @@ PURCHASE = {**CLICK, "event_id": "e2", "type": "purchase", "revenue": 19.9, "cur
 
 
 @pytest.fixture
-def client(tmp_path):
-    client = Client(tmp_path)
+def client(tmp_path, log):
+    client = Client(tmp_path, log=log)
     yield client
     client.close()
 
@@ -163,17 +163,17 @@ def test_a_purchase_needs_revenue_and_currency_and_a_click_may_have_neither(clie
     assert client.ask("POST", "/v1/events", {"events": [click]}).status_code == 422
 
 
-def test_a_batch_that_is_too_long_is_refused_whole(tmp_path):
-    client = Client(tmp_path, max_batch=2)
+def test_a_batch_that_is_too_long_is_refused_whole(tmp_path, log):
+    client = Client(tmp_path, max_batch=2, log=log)
     events = [CLICK | {"event_id": str(i)} for i in range(3)]
     assert client.ask("POST", "/v1/events", {"events": events}).status_code == 413
     assert client.log.events == {}
     client.close()
 
 
-@pytest.mark.parametrize("log", [MemoryLog(is_away=True), MemoryLog(seconds=30)])
-def test_events_that_are_not_durable_are_not_acknowledged(tmp_path, log):
-    client = Client(tmp_path, log=log)
+@pytest.mark.parametrize("broken", [MemoryLog(is_away=True), MemoryLog(seconds=30)])
+def test_events_that_are_not_durable_are_not_acknowledged(tmp_path, broken):
+    client = Client(tmp_path, log=broken)
     answer = client.ask("POST", "/v1/events", {"events": [CLICK]})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"

@@ -38,8 +38,8 @@ EVENT = {
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    client = Client(tmp_path_factory.mktemp("keys"))
+def client(tmp_path_factory, shared_log):
+    client = Client(tmp_path_factory.mktemp("keys"), log=shared_log)
     yield client
     client.close()
 

@@ -40,7 +40,7 @@ def test_the_logging_policy_itself_is_worth_what_was_shown():
 
 def test_the_headline_is_doubly_robust_with_the_cascades_weights(result):
     assert (result.headline.estimator, result.headline.interaction) == ("dr", "cascade")
-    assert len(result.estimates) == 5
+    assert len(result.estimates) == 4
     with pytest.raises(KeyError):
         result.estimate("dr", "list")
 

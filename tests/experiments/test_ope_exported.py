@@ -4,7 +4,10 @@ import polars as pl
 import pytest
 
 from tailwise.errors import DataError
+from tailwise.events import LogReader
 from tailwise.experiments.ope import check_logged_lists, exported_slots
+
+from ..events.making import event, list_id, served, using
 
 SLOTS = pl.DataFrame(
     {
@@ -74,3 +77,40 @@ def test_another_folder_and_another_reward_are_refused(tmp_path, folder):
         exported_slots(tmp_path / "nothing", "clicks")
     with pytest.raises(ValueError, match="reward must be one of clicks, purchases, revenue; got 'likes'"):
         exported_slots(folder(), "likes")
+
+
+def test_what_the_event_log_itself_exports_is_read(tmp_path):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+
+    async def fill(log):
+        for number, user in ((1, "u1"), (2, "u2")):
+            await log.record(served(number, user_id=user))
+        await log.append(
+            [event("c1", recommendation_id=list_id(1)), event("c2", recommendation_id=list_id(1))]
+        )
+        await log.append(
+            [
+                event(
+                    "p1",
+                    "purchase",
+                    user_id="u2",
+                    item_id="i2",
+                    recommendation_id=list_id(2),
+                    revenue=2.5,
+                    currency="EUR",
+                )
+            ]
+        )
+
+    using(url, tmp_path / "spool", fill)
+    reader = LogReader(url)
+    reader.export(tmp_path / "out")
+    reader.close()
+    for reward, expected in (("clicks", [1, 0, 0, 0]), ("revenue", [0, 0, 0, 2.5])):
+        log = check_logged_lists(exported_slots(tmp_path / "out", reward), columns={"reward": reward})
+        assert log.reward.tolist() == expected
+    assert log.propensity.tolist() == [0.5, 0.25] * 2
+    assert log.lists.select("user_id", "temperature", "n_candidates").rows() == [
+        ("u1", 0.7, 9),
+        ("u2", 0.7, 9),
+    ]

@@ -42,8 +42,8 @@ def evaluate_policy(
         reward: What rewards are, in the plural, for sentences: clicks, euros.
         clip: Cut weights above this (> 0). Lowers the variance and biases the estimates: of rewards >= 0,
             IPS becomes too low. None: never.
-        whole_lists: Give IPS and SNIPS with whole-list weights too, which hold without the cascade's
-            assumption and vary more. Conditional propensities only.
+        whole_lists: Give IPS with whole-list weights too, which holds without the cascade's assumption
+            and varies more. Conditional propensities only.
         max_unsupported: Refuse a policy that puts significantly more than this share of its probability
             where the log has no support; in [0, 1).
         n_folds: Of users, for the reward model of the doubly robust estimate.
@@ -176,11 +176,11 @@ def _parts(
     expected: NDArray[np.float64] | None,
 ) -> dict[Estimator, NDArray[np.float64]]:
     """What each list adds to the mean, for every estimator that these weights allow."""
-    parts: dict[Estimator, NDArray[np.float64]] = {
-        "ips": ips_parts(log, weights),
-        "snips": snips_parts(log, weights),
-    }
-    if expected is None or interaction == "list":
+    parts: dict[Estimator, NDArray[np.float64]] = {"ips": ips_parts(log, weights)}
+    if interaction == "list":
+        return parts  # intervals of self-normalised whole lists cover less than they say
+    parts["snips"] = snips_parts(log, weights)
+    if expected is None:
         return parts
     predicted = model.of_shown(log)
     own = expected[np.arange(len(expected)), model.fold[log.list_of_slot]]

@@ -121,6 +121,6 @@ def refuse_deterministic(n_lists: int, source: str, *, by_flag: bool) -> NoRetur
     raise DataError(
         f"lists must have been drawn to say what other lists would earn; got {n_lists:,} lists in {source}, "
         f"none of them drawn ({why}).\n"
-        "  Turn on exploration (Gumbel top-k with logged propensities) for a share of the requests; 5 % of "
-        "them is a start, until some thousands of drawn lists are logged."
+        "  Turn on exploration (Gumbel top-k with logged propensities) for a share of the requests, in our "
+        "service explore_share = 0.05: 5 % is a start, until some thousands of drawn lists are logged."
     )

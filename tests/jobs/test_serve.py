@@ -59,7 +59,10 @@ def start(run, session_cache):
 @pytest.fixture(scope="module")
 def server(start, tmp_path_factory) -> Server:
     return start(
-        tmp_path_factory.mktemp("one"), "--set=header_timeout_s=1", "--set=engine.warm_up=false"
+        tmp_path_factory.mktemp("one"),
+        "--set=header_timeout_s=1",
+        "--set=engine.warm_up=false",
+        "--monitor=1h",
     ).wait_until_ready()
 
 
@@ -90,6 +93,17 @@ def test_without_a_key_it_says_who_may_ask_and_how_to_change_that(server):
     assert "No API key: everybody on this machine may ask" in out
     assert "tailwise keys create" in out
     assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_the_dashboard_is_served_and_sends_no_browser_elsewhere(server):
+    answer = server.ask("GET", "/dashboard")
+    assert answer.status_code == 200
+    assert "No experiment yet" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_monitor_has_looked_and_says_when(server):
+    server.wait_for(lambda: "tailwise_monitor_last_look_seconds" in server.ask("GET", "/metrics").text)
 
 
 def test_a_users_list_is_the_runs_own_recommendation(server, run, data):
@@ -358,6 +372,59 @@ def test_two_workers_swap_together_and_lose_nothing_when_one_is_killed_under_loa
     total = [line for line in text.splitlines() if 'route="/v1/events",status="200"} ' in line]
     assert float(total[0].split()[-1]) >= len(acknowledged) / 3  # of all workers, the dead one included
     assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_server_killed_under_load_has_kept_what_it_acknowledged_when_it_is_started_again(start, tmp_path):
+    first = start(tmp_path, "--set=engine.warm_up=false").wait_until_ready()
+    url = first.url
+    acknowledged, lists, statuses = set(), set(), set()
+    is_over = threading.Event()
+
+    def load(number):
+        for count in range(2_000):
+            names = [f"{number}-{count}-{i}" for i in range(3)]
+            batch = {"events": [event(name, user_id=f"u{number}") for name in names]}
+            body = {"surface": "home", "user_id": f"u{number}"}
+            while not is_over.is_set():  # until it is acknowledged, as docs/serving.md says
+                try:
+                    answer = httpx.post(f"{url}/v1/events", json=batch, timeout=20)
+                    if answer.status_code == 200:
+                        acknowledged.update(names)
+                    listed = httpx.post(f"{url}/v1/recommendations", json=body, timeout=20)
+                except httpx.TransportError:
+                    time.sleep(0.05)  # it is dead
+                    continue
+                statuses.update((answer.status_code, listed.status_code))
+                if listed.json()["logged"]:
+                    lists.add(listed.json()["recommendation_id"])
+                break
+            if is_over.is_set():
+                return
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        first.wait_for(lambda: len(acknowledged) > 60)
+        first.process.kill()
+        first.process.wait(30)
+        n_before = len(acknowledged)
+        second = start(tmp_path, "--set=engine.warm_up=false").wait_until_ready()
+        url = second.url
+        second.wait_for(lambda: len(acknowledged) > n_before + 30)
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(60)
+    assert statuses == {200}
+    kept = logged_events(tmp_path)
+    assert acknowledged <= set(kept)
+    assert len(kept) == len(set(kept))
+    reader = LogReader(f"sqlite:///{tmp_path / 'tailwise-events.db'}")
+    assert lists <= set(pl.concat(list(reader.slots()))["recommendation_id"])
+    reader.close()
+    assert second.stop() == 0
 
 
 @pytest.mark.slow

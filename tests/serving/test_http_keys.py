@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from tailwise.errors import ConfigError, DataError
+from tailwise.serving._http_access import A_PAGE
 from tailwise.serving._http_guard import GuardSettings
 from tailwise.serving._http_keys import ROLES, KeyStore
 from tailwise.serving._http_limits import RateLimits, parse_rate
@@ -222,3 +223,19 @@ def test_with_keys_hosts_are_those_that_are_allowed(tmp_path):
     assert client.ask("GET", "/openapi.json").status_code == 421
     assert client.ask("GET", "/healthz").status_code == 200
     client.close()
+
+
+def test_pages_that_check_a_cookie_themselves_are_let_through_and_nothing_beside_them(tmp_path):
+    client = Client(tmp_path, guard=GuardSettings(pages="/dashboard"))
+    client.new_key("admin")
+    for path in ("/dashboard", "/dashboard/login"):
+        assert client.ask("GET", path).status_code == 404  # no page is there, and none was refused
+    for path in ("/dashboards", "/v1/models", "/metrics"):
+        assert client.ask("GET", path).status_code == 401
+    refused = client.ask("GET", "/dashboard", headers={"authorization": "Bearer tw_none"})
+    assert refused.status_code == 401
+    client.close()
+
+
+def test_a_page_may_do_nothing_without_a_key():
+    assert not any(A_PAGE.may(role) for role in ROLES)

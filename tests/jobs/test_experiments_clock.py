@@ -108,6 +108,18 @@ def test_a_worker_refuses_to_start_where_the_clock_may_not_be_told(tmp_path, hos
         ServedExperiments(config, default="control", worker=0)
 
 
+def test_a_service_whose_requests_tell_the_time_does_not_decide_by_its_own(tmp_path):
+    config = ServeConfig(
+        models={"control": "run/a"},
+        database=f"sqlite:///{tmp_path / 'log.db'}",
+        state=str(tmp_path / "state"),
+        clock_from_header=True,
+        decide="every=60s",
+    )
+    with pytest.raises(ConfigError, match="decide must be left out where requests tell the time"):
+        ServedExperiments(config, default="control", worker=0)
+
+
 def test_without_the_setting_lists_are_stamped_by_the_machine_and_the_log_is_asked_directly(tmp_path):
     config = ServeConfig(
         models={"control": "run/a"},

@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import json
+import signal
 import threading
 import time
 
@@ -11,17 +12,19 @@ import polars as pl
 import pytest
 
 from tailwise.errors import ConfigError, DataError, TailwiseError
+from tailwise.experiments import Experiment
 from tailwise.interactions import build_dataset, load_catalogue, load_interactions, split_by_time
 from tailwise.jobs._experiments_clock import CLOCK_HEADER
+from tailwise.jobs._experiments_decider import Decider
 from tailwise.jobs._run_data import RunData
-from tailwise.jobs._simulate import SimulateConfig
+from tailwise.jobs._simulate import SimulateConfig, simulate
 from tailwise.jobs._simulate_client import ServiceClient
 from tailwise.jobs._simulate_scenarios import SCENARIOS, find_scenario
 from tailwise.jobs._simulate_users import fit_shoppers
 from tailwise.jobs._simulate_visits import Visit, plan_visits
 from tailwise.segments import popularity
 
-from .rollouts import DAY, NOW, write_shop
+from .rollouts import DAY, ITEMS, NOW, write_shop
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +164,13 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.answer(200, {})
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/v1/recommendations":
+            slots = [{"item_id": f"i{n:02}", "segment": "head" if n < 5 else "tail"} for n in range(10)]
+            self.answer(200, {"recommendation_id": "a" * 32, "variant": "control", "items": slots})
+            return
+        if self.path == "/v1/events":
+            self.server.events += [json.dumps(event, sort_keys=True) for event in body["events"]]
         self.server.asked.append((time.monotonic(), self.headers[CLOCK_HEADER]))
         if self.server.busy > 0:
             self.server.busy -= 1
@@ -190,7 +199,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 def service():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     server.daemon_threads = True
-    server.asked, server.busy, server.tells = [], 0, True
+    server.asked, server.events, server.busy, server.tells = [], [], 0, True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{server.server_port}"
@@ -235,3 +244,47 @@ def test_a_service_that_is_not_there_is_named_with_how_to_start_one():
     with pytest.raises(ConfigError, match=r"--url must be a running service; .*--clock-from-header"):
         client.check(NOW)
     client.close()
+
+
+@pytest.fixture
+def decider(tmp_path):
+    decider = Decider(f"sqlite:///{tmp_path / 'log.db'}", lambda experiment: ITEMS, clock=lambda: NOW)
+    decider.store.create(Experiment("x", "home", "control", "treatment"), by="person:a")
+    yield decider
+    decider.close()
+
+
+def test_a_simulation_that_was_stopped_and_resumed_says_what_an_uninterrupted_one_says(
+    service, decider, shoppers, tmp_path
+):
+    decider.store.act("x", "start", by="person:a")
+    config = SimulateConfig(service.url, users=60, days=3.0, rate=5000.0, concurrency=2, seed=5)
+
+    def go(say, **changes):
+        return simulate(
+            "x", dataclasses.replace(config, **changes), shoppers, decider, state=tmp_path, say=say
+        )
+
+    whole = go(lambda line: None)
+    assert whole.is_finished
+    uninterrupted, service.events = sorted(service.events), []
+    assert len(uninterrupted) > 100
+
+    def interrupt(line):
+        signal.raise_signal(signal.SIGINT)
+
+    first = go(interrupt)
+    assert (first.is_finished, first.n_visits < whole.n_visits) == (False, True)
+    n_first = len(service.events)
+    assert 0 < n_first < len(uninterrupted)
+    with pytest.raises(ConfigError, match="--resume needs the settings of the simulation that was stopped"):
+        go(print, resume=True, users=61)
+    assert go(lambda line: None, resume=True).is_finished
+    assert sorted(service.events) == uninterrupted
+    with pytest.raises(ConfigError, match="--resume needs a simulation that was stopped; got none"):
+        go(print, resume=True)
+
+
+def test_only_an_experiment_that_runs_is_simulated(service, decider, shoppers, tmp_path):
+    with pytest.raises(ConfigError, match="experiment 'x' must be running; got draft"):
+        simulate("x", SimulateConfig(service.url), shoppers, decider, state=tmp_path)

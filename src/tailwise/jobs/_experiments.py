@@ -146,8 +146,16 @@ def parse_at(text: str, database: str) -> float:
     return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
 
 
-def latest_in_log(database: str) -> float:
-    """Return the latest moment that lists and events name; now, where the log is empty."""
+def latest_in_log(database: str, otherwise: float | None = None) -> float:
+    """Return the latest moment that lists and events name, unix seconds.
+
+    Args:
+        database: URL of the log.
+        otherwise: What to return where the log is empty. None: now.
+
+    Raises:
+        LogUnavailableError: the log cannot be read.
+    """
     opened = Database(database)
     try:
         with reading(opened) as connection:
@@ -157,4 +165,7 @@ def latest_in_log(database: str) -> float:
             ]
     finally:
         opened.close()
-    return max((float(at) for at in moments if at is not None), default=time.time())
+    return max(
+        (float(at) for at in moments if at is not None),
+        default=time.time() if otherwise is None else otherwise,
+    )

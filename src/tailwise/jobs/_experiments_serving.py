@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tailwise.errors import ConfigError
 from tailwise.events._log import EventLog
 from tailwise.experiments import ExperimentStore, StoredAssignment
 from tailwise.jobs._experiments_clock import MarkingSink, check_may_be_told, told_time
@@ -35,13 +36,18 @@ class ServedExperiments:
         worker: Number of this process; number 0 decides.
 
     Raises:
-        ConfigError: the clock may not be told here, or ``decide`` cannot be read.
+        ConfigError: the clock may not be told here, or ``decide`` cannot be read or is set beside it.
     """
 
     def __init__(self, config: ServeConfig, *, default: str, worker: int) -> None:
         self._config = config
         self._every_s = parse_every(config.decide) if config.decide else None
         if config.clock_from_header:
+            if self._every_s is not None:
+                raise ConfigError(
+                    f"decide must be left out where requests tell the time; got {config.decide!r}. Decide in "
+                    "simulated time: tailwise simulate NAME --decide."
+                )
             has_keys = KeyStore(config.keys_file).are_required()
             check_may_be_told(is_local=config.is_local, has_keys=has_keys)
         self._decides = worker == 0 and self._every_s is not None

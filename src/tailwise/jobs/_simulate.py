@@ -202,8 +202,9 @@ class _Place:
     @classmethod
     def new(cls, config: SimulateConfig, rollout: Rollout, decider: Decider) -> "_Place":
         # Time goes on from what the log knows: people of an earlier simulation must not act in this one.
-        latest = latest_in_log(str(decider.database.url.render_as_string(hide_password=False)))
-        return cls(_course(config), max(rollout.stage_began_at or 0.0, latest))
+        url = decider.database.url.render_as_string(hide_password=False)
+        began = rollout.stage_began_at or 0.0
+        return cls(_course(config), max(began, latest_in_log(url, began)))
 
     @classmethod
     def read(cls, file: Path, config: SimulateConfig) -> "_Place":

@@ -33,6 +33,10 @@ demo: $(STAMP) ## Main job on real data with a real LLM: table, and runs/demo/re
 	$(BIN)/tailwise assets fetch ml-100k smollm2-135m
 	$(BIN)/tailwise run --data ml-100k --model smollm2-135m --optimizer adamw --optimizer eisam --out runs/demo --resume
 
+rollout-demo: $(STAMP) ## Two models served, two weeks simulated: one is ramped to everybody, another rolled back
+	$(BIN)/tailwise assets fetch ml-100k
+	$(BIN)/python recipes/rollout_demo.py --out runs/rollout-demo
+
 test: check unit ## Everything that CI runs
 
 check: $(STAMP) ## Style, types, import order between stages

@@ -52,6 +52,7 @@ def serve(
     cors_origin: Annotated[list[str] | None, Flag] = None,
     log_level: Literal["debug", "info", "warning", "error"] | None = None,
     decide: str | None = None,
+    monitor: str | None = None,
     clock_from_header: Annotated[bool, Flag] = False,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> None:
@@ -77,6 +78,7 @@ def serve(
         cors_origin: Origin whose scripts may read answers. Repeat for several.
         log_level: Of the lines on standard error.
         decide: How often to decide about running experiments, such as every=60s; by default never.
+        monitor: How often to look at the live lists for drift, such as every=1h; by default never.
         clock_from_header: Take the time from requests, for simulations on this machine alone.
         set_: Any setting, e.g. --set engine.max_batch=64.
     """
@@ -101,6 +103,7 @@ def serve(
         "cors_origins": cors_origin,
         "log_level": log_level,
         "decide": decide,
+        "monitor": monitor,
         "clock_from_header": clock_from_header or None,
     }
     flags = {name: value for name, value in given.items() if value is not None}

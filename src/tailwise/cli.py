@@ -13,6 +13,7 @@ from rich.table import Table
 
 import tailwise
 from tailwise._cli_experiments import experiment_app, simulate
+from tailwise._cli_ope import ope
 from tailwise._cli_serving import serving_app
 from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
 
@@ -28,6 +29,7 @@ assets_app = App(name="assets", help="Data sets and models that Tailwise knows: 
 app.command(assets_app)
 app.command(serving_app, name="*")
 app.command(experiment_app)
+app.command(ope)
 app.command(simulate)
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C

@@ -1,6 +1,7 @@
 """The tiny setting runs through over real HTTP; how fast serving is in seconds is for people to read."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_histories_of_returning_users_grow_by_one_item_each_time():
     assert len(bodies) == N_USERS * N_ROUNDS
     of_one = [body["history"] for body in bodies if body["user_id"] == "u7"]
     assert [len(history) for history in of_one] == list(range(LENGTH, LENGTH + N_ROUNDS))
-    assert all(later[:-1] == earlier for earlier, later in zip(of_one, of_one[1:], strict=False))
+    assert all(later[:-1] == earlier for earlier, later in pairwise(of_one))
 
 
 def test_load_goes_to_the_loopback_alone():

@@ -198,3 +198,14 @@ def test_bad_looks_and_outcomes_are_named():
         OutcomeArrays.of([1, 2], 0, [1.0, 2.0])
     with pytest.raises(ValueError, match="users must be >= 2; got 1"):
         BurnIn(users=1)
+
+
+@pytest.mark.parametrize("price", [19.9, 10 / 3, 7.0])
+def test_orders_that_are_all_worth_the_same_are_no_evidence_and_no_error(price):
+    for seed in range(20):  # rounding decides whether the variance is zero or next to it
+        draw = np.random.default_rng(seed)
+        orders = draw.poisson(1, 30).astype(float)
+        outcomes = OutcomeArrays.of(draw.integers(0, 2, 30), 0, orders * price, orders)
+        path = anytime_path(outcomes, looks=np.arange(2, 31), burn_in=EARLY)
+        assert not np.isnan(path.log_e_value).any()
+        assert np.nanmax(np.abs(path.difference)) < 1e-9

@@ -224,7 +224,8 @@ def _path(
     lower, upper, relative_lower, relative_upper = ends(one_sided=True)
     rate = information_per_user(tuned_for, alpha)
     with np.errstate(invalid="ignore", divide="ignore"):
-        z = known.n * difference / np.sqrt(known.n * (known.n * error**2 + difference**2))
+        size = np.sqrt(known.n * (known.n * error**2 + difference**2))
+        z = np.where(size > 0, known.n * difference / size, 0.0)  # no difference at all is no evidence
         relative = difference / known.control
     log_e = np.where(is_warm, log_evidence(np.where(is_warm, z, 0.0), information * rate), 0.0)
     return AnytimePath(

@@ -201,8 +201,12 @@ def _try(decider: Decider, name: str) -> Look | None:
     return None
 
 
-def parse_every(text: str) -> float:
+def parse_every(text: str, name: str = "--decide") -> float:
     """Read ``every=60s``, or ``60s``, ``5m``, ``1h``: seconds, >= 1.
+
+    Args:
+        text: What was given.
+        name: What an error calls it.
 
     Raises:
         ConfigError: it is no such thing.
@@ -218,5 +222,5 @@ def parse_every(text: str) -> float:
     except (KeyError, ValueError):
         seconds = 0.0
     if not 1 <= seconds <= 86_400:
-        raise ConfigError(f"--decide must be every=60s or the like, 1s to 24h; got {text!r}.")
+        raise ConfigError(f"{name} must be every=60s or the like, 1s to 24h; got {text!r}.")
     return seconds

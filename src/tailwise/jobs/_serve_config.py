@@ -55,6 +55,10 @@ class ServeConfig:
         log_level: debug, info, warning or error.
         decide: How often the first worker decides about running experiments, such as ``every=60s``. Empty:
             never; a person, or another process, does.
+        monitor: How often the first worker looks at the live lists, such as ``every=1h``; see
+            docs/dashboard.md. Empty: never.
+        webhook_url: Told of the monitor's alarms, by POST; signed where the variable TAILWISE_WEBHOOK_SECRET
+            holds a secret. Empty: nobody is told.
         clock_from_header: Requests say what time it is; see docs/rollout.md. For simulations on one machine:
             refused beyond the loopback, and where there are keys.
         engine: How a model answers; see :class:`~tailwise.serving.EngineSettings`.
@@ -84,6 +88,8 @@ class ServeConfig:
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"
     decide: str = ""
+    monitor: str = ""
+    webhook_url: str = ""
     clock_from_header: bool = False
     engine: EngineSettings = EngineSettings()
 
@@ -192,7 +198,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def as_text(config: ServeConfig) -> dict[str, Any]:
-    """Return the settings without the database's password, to be shown."""
+    """Return the settings to be shown: without the database's password and the webhook's path."""
     shown = dataclasses.asdict(config)
+    shown["webhook_url"] = re.sub(r"^(\w+://[^/]*).*", r"\1/***", config.webhook_url)
     shown["database"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", config.database)
     return shown

@@ -28,6 +28,7 @@ from tailwise.jobs._serve_config import ServeConfig, as_text
 from tailwise.jobs._serve_control import WorkerControl, build_member
 from tailwise.jobs._serve_deletions import Forgetter
 from tailwise.jobs._serve_deployment import DeploymentFolder
+from tailwise.jobs._serve_pages import PAGES, ServedPages
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._http_app import create_app
 from tailwise.serving._http_guard import GuardSettings
@@ -109,6 +110,8 @@ def run_worker(
         ),
     )
 
+    pages = ServedPages(config, lineup, event_log, settings=service.settings, metrics=metrics, worker=worker)
+
     # A request waits for the log, then for a model; a second for what is between.
     again_s = (config.time_limit_ms + config.log_time_limit_ms) / 1000 + 1.0
     forgetter = Forgetter(lineup, event_log, again_s=again_s)
@@ -118,7 +121,7 @@ def run_worker(
         await asyncio.gather(*(member.engine.start() for member in lineup.members().values()))
         following = [asyncio.create_task(work) for work in (control.follow(), forgetter.follow())]
         try:
-            async with experiments.running():
+            async with experiments.running(), pages.running():
                 yield
         finally:
             for task in following:
@@ -132,10 +135,13 @@ def run_worker(
         control,
         keys=KeyStore(config.keys_file),
         rate_limit=config.rate_limit,
-        guard=GuardSettings(config.max_body_bytes, config.body_timeout_s, config.allowed_hosts),
+        guard=GuardSettings(config.max_body_bytes, config.body_timeout_s, config.allowed_hosts, pages=PAGES),
         cors_origins=config.cors_origins,
         metrics=metrics,
-        routers=[event_router(event_log, max_batch=config.max_batch_events, forget=forgetter.forget)],
+        routers=[
+            event_router(event_log, max_batch=config.max_batch_events, forget=forgetter.forget),
+            pages.router,
+        ],
         lifespan=living,
     )
 

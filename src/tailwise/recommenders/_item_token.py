@@ -179,7 +179,7 @@ class ItemTokenRecommender(nn.Module):
         return tokens.to(dtype)
 
     def project(self, states: Tensor) -> Tensor:
-        """Turn the backbone's states, ``[..., width]``, into what item vectors are multiplied with, float32."""
+        """Turn states of the backbone, ``[..., width]``, into what item vectors are multiplied with."""
         hidden = functional.layer_norm(states.float(), states.shape[-1:])
         # Scaled so that scores start with unit variance for unit-variance item vectors.
         projected: Tensor = self.projection(hidden * hidden.shape[-1] ** -0.5)

@@ -9,10 +9,13 @@ from fastapi.security import HTTPBearer
 from tailwise.serving._http_keys import ApiKey
 from tailwise.serving._http_problems import ProblemError
 
-__all__ = ["NO_KEYS", "key_of", "requires"]
+__all__ = ["A_PAGE", "NO_KEYS", "key_of", "requires"]
 
 NO_KEYS = ApiKey(id="local", name="without keys", roles=("admin",), sha256="", created_at=0.0)
 """Who asks a service on the loopback for which no key was made."""
+
+A_PAGE = ApiKey(id="page", name="a page", roles=(), sha256="", created_at=0.0)
+"""Who asks for a page, before the page has looked at the cookie: may do nothing else."""
 
 # Declares the scheme; the guard has looked at the header before any body was read.
 _bearer = HTTPBearer(auto_error=False, description="A key that `tailwise keys create` made: tw_..._...")

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailwise.errors import DataError
-from tailwise.serving._http_access import NO_KEYS
+from tailwise.serving._http_access import A_PAGE, NO_KEYS
 from tailwise.serving._http_keys import ApiKey, KeyStore
 from tailwise.serving._http_limits import RateLimits
 from tailwise.serving._http_problems import ProblemError, problem_response
@@ -30,11 +30,14 @@ class GuardSettings:
         allowed_hosts: Names that the header ``Host`` may hold, without port. Empty: any, once there
             are keys; without keys those of the loopback alone, so that no web page can point a name of
             its own at the service.
+        pages: Path below which pages answer that know people by a cookie and check it themselves, such as
+            ``/dashboard``: let through without a key. Empty: there are none.
     """
 
     max_body_bytes: int = 1_048_576
     body_timeout_s: float = 10.0
     allowed_hosts: Collection[str] = ()
+    pages: str = ""
 
 
 class Guard:
@@ -80,7 +83,9 @@ class Guard:
                 self._check_host(headers, are_required=are_required)
             if path in _OPEN_PATHS:
                 return NO_KEYS
-            if are_required:
+            if are_required and self._is_page(path) and "authorization" not in headers:
+                key = A_PAGE
+            elif are_required:
                 key = self._authenticated(headers)
             else:
                 self._check_direct(headers)
@@ -98,6 +103,10 @@ class Guard:
                 headers={"retry-after": str(wait_s)},
             )
         return key
+
+    def _is_page(self, path: str) -> bool:
+        pages = self._settings.pages
+        return bool(pages) and (path == pages or path.startswith(f"{pages}/"))
 
     def _authenticated(self, headers: Headers) -> ApiKey:
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -66,6 +66,11 @@ class Metrics:
             "tailwise_event_log", "Numbers of the event log: see EventLog.state().", "number"
         )
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where further metrics of this process are registered."""
+        return self._registry
+
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="liveall")
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from tailwise import cli, jobs
+from tailwise.errors import ConfigError
 from tailwise.events import LogReader
 from tailwise.experiments import (
     EffectLimit,
@@ -23,6 +25,8 @@ from tailwise.experiments import (
 )
 from tailwise.jobs._experiments_decider import Decider
 from tailwise.jobs._experiments_serving import POLL_S
+from tailwise.jobs._run_data import load_run_data
+from tailwise.jobs._serve_models import ModelSource, load_served
 
 from .builders import tiny_config
 from .rollouts import write_shop
@@ -258,10 +262,10 @@ def test_the_demo_in_small_ramps_what_helps_and_rolls_back_what_overcorrects(run
         first_look_active_users=10,
         tuned_for_users=200,
         every_stage=StageRule(minimum_days=0.5, minimum_users=20, proof="no-harm-seen"),
-        stages=(StageOverride(20.0, proof="no-harm-shown"), StageOverride(100.0, minimum_users=2)),
-        effects=(EffectLimit("clicks", 0.30),),
+        stages=(StageOverride(100.0, minimum_users=2),),
+        effects=(EffectLimit("clicks", 0.20),),
     )
-    config = {"users": 400, "days": 6.0, "visits_per_day": 0.8, "rate": 1000.0, "scenario": "over-correction"}
+    config = {"users": 600, "days": 6.0, "visits_per_day": 0.8, "rate": 1000.0, "scenario": "over-correction"}
     summary = demo.play(
         "run",
         tmp_path / "demo",
@@ -269,11 +273,11 @@ def test_the_demo_in_small_ramps_what_helps_and_rolls_back_what_overcorrects(run
         config,
         "--set=engine.warm_up=false",
         policy=policy,
-        ramp=(20.0, 50.0, 100.0),
+        ramp=(50.0, 100.0),
     )
     first, second = summary["experiments"]
     assert first["status"]["percent"] == 95  # everybody but the hold-out
-    assert [entry["action"] for entry in first["timeline"]][:3] == ["start", "ramp", "ramp"]
+    assert [entry["action"] for entry in first["timeline"]][:2] == ["start", "ramp"]
     assert second["state"] == "rolled_back"
     assert second["timeline"][-1]["by"] == "machine"
     assert (
@@ -290,3 +294,18 @@ def test_the_demo_in_small_ramps_what_helps_and_rolls_back_what_overcorrects(run
     assert exposures["user_id"].is_unique().all()
     assert exposures.height > 50
     decider.close()
+
+
+def test_a_variant_scored_another_way_is_served_as_what_it_says(run):
+    cpu = torch.device("cpu")
+    models = {
+        name: load_served(name, ModelSource(run, f"adamw{name}", None), cpu).model
+        for name in ("", "+lifted", "+overdone")
+    }
+    assert len({model.digest for model in models.values()}) == 3
+    counts = torch.from_numpy(load_run_data(run / "data").counts).float()
+    history = [np.array([1, 2])]
+    lowered = models[""].recommender.scores(history) - 5.0 * torch.log1p(counts)
+    torch.testing.assert_close(models["+overdone"].recommender.scores(history), lowered)
+    with pytest.raises(ConfigError, match=r"must be one of the run's .*adamw\+lifted.*; got 'adamw\+other'"):
+        load_served("x", ModelSource(run, "adamw+other", None), cpu)

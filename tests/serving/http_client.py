@@ -202,15 +202,21 @@ class Client:
         self._thread.start()
         self.keys = KeyStore(folder / "keys.json")
         self.token: str | None = None
+        self.forgotten: list[str] = []
         self.lineup = Lineup(members or {"control": member(1), "treatment": member(2)}, drain_s=5.0)
         self.control = OneWorker(self.lineup)
         self.service = Service(self.lineup, sink=self.log, live=self.log, **(service or {}))
         timeout_s = 10.0 if isinstance(log, EventLog) else 1.0  # a database on a busy machine
-        router = event_router(self.log, max_batch=app.pop("max_batch", 1000), timeout_s=timeout_s)
+        router = event_router(
+            self.log, max_batch=app.pop("max_batch", 1000), timeout_s=timeout_s, forget=self._forget
+        )
         self.app = create_app(self.service, self.control, keys=self.keys, routers=[router], **app)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
         self.run(self._start())
+
+    async def _forget(self, user_id: str) -> None:
+        self.forgotten.append(user_id)
 
     async def _start(self) -> None:
         for each in self.lineup.members().values():

@@ -132,6 +132,7 @@ def test_a_deleted_user_is_gone_from_events_lists_and_histories_and_the_others_a
     assert {each.user_id for each in client.log.lists} == {"bob"}
     assert client.lists(user_id="new")["reason"] == "no-history"
     assert client.ask("DELETE", "/v1/users/nobody").json() == {"n_events": 0, "n_lists": 0}
+    assert client.forgotten == ["new", "nobody"]  # what this process keeps beside the log
 
 
 def test_a_list_that_is_not_kept_in_time_goes_out_and_says_so(client):

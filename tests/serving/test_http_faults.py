@@ -95,6 +95,7 @@ def test_a_killed_database_stops_no_answer_and_loses_nothing(new_postgres, tmp_p
         ready = client.ask("GET", "/readyz")
         assert (ready.status_code, log.state().database) == (200, "down")
         assert client.ask("DELETE", "/v1/users/u0").status_code == 503  # cannot be promised now
+        assert client.forgotten == []
         server.start()
         wait_for(lambda: log.state().database == "up")
         load.wait_for_more(60)

@@ -13,7 +13,7 @@ import pytest
 
 from tailwise.errors import ConfigError, DataError, TailwiseError
 from tailwise.experiments import Experiment
-from tailwise.interactions import build_dataset, load_catalogue, load_interactions, split_by_time
+from tailwise.interactions import Catalogue, build_dataset, load_catalogue, load_interactions, split_by_time
 from tailwise.jobs._experiments_clock import CLOCK_HEADER
 from tailwise.jobs._experiments_decider import Decider
 from tailwise.jobs._run_data import RunData
@@ -76,6 +76,19 @@ def test_people_who_chose_a_kind_click_on_it_more(tmp_path):
         is_own = np.array([int(item[1:]) % 4 == int(name[1:]) % 4 for item in found.item_ids])
         ratios.append(chances[is_own].mean() / chances[~is_own].mean())
     assert np.median(ratios) > 1.1  # 1 would be indifference
+
+
+def test_prices_are_the_catalogues_else_those_of_the_log_else_drawn(data, shoppers):
+    assert shoppers.prices_from == "catalogue"
+    nameless = dataclasses.replace(data, catalogue=Catalogue(data.catalogue.items.drop("price")))
+    drawn = fit_shoppers(nameless)
+    assert (drawn.prices_from, drawn.price("i03") > 0) == ("drawn", True)
+    parts = {
+        part: getattr(data.split, part).with_columns(price=pl.col("item_index").cast(pl.Float64) + 2.0)
+        for part in ("train", "validation", "test")
+    }
+    paid = fit_shoppers(dataclasses.replace(nameless, split=dataclasses.replace(data.split, **parts)))
+    assert (paid.prices_from, paid.price(data.catalogue.item_ids()[3])) == ("log", 5.0)
 
 
 def test_a_test_part_that_is_too_small_is_refused(data):

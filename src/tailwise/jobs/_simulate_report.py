@@ -30,8 +30,7 @@ def finish(name: str, config: SimulateConfig, found: Simulation, decider: Decide
     return [
         f"{found.n_visits:,} visits and {found.n_events:,} events in {days:.1f} simulated days; "
         f"{found.crowd.scenario.words}.",
-        f"People: copies of {shoppers.n_people:,} held-out users"
-        + (". Prices are drawn: the catalogue names none." if not shoppers.has_prices else "."),
+        f"People: copies of {shoppers.n_people:,} held-out users; prices: {shoppers.prices_from}.",
         f"{name}: {status.rollout.state}, {status.rollout.percent:g} %. Effects, with {truth.n_people} "
         "people asked for the truth:",
         truth_table(truth, status.effects),

@@ -1,6 +1,7 @@
 """People for a simulation: copies of a run's held-out users, with their tastes and their histories."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -29,14 +30,15 @@ class Shoppers:
         people: ``user_id`` in the run's data.
         histories: Per person, ``item_id`` before the time that is simulated, oldest first.
         item_ids: Of the catalogue.
-        has_prices: The catalogue names prices; otherwise they were drawn.
+        prices_from: ``catalogue``; ``log``, the median that was paid for a piece; or ``drawn``, as neither
+            names any.
     """
 
     model: UserModel
     people: list[str]
     histories: list[list[str]]
     item_ids: list[str]
-    has_prices: bool
+    prices_from: Literal["catalogue", "log", "drawn"]
 
     @property
     def n_people(self) -> int:
@@ -84,11 +86,7 @@ def fit_shoppers(data: RunData, *, seed: int = 0) -> Shoppers:
             f"the run's test part must hold 20 users and 100 rows to fit people on; got {n_users:,} and "
             f"{test.height:,}.\n  Use a larger log, or --split global-time."
         )
-    items = data.catalogue.items
-    has_prices = PRICE in items.columns
-    if not has_prices:
-        drawn = 20.0 * np.exp(_PRICE_SPREAD * rng.standard_normal(data.n_items))
-        items = items.with_columns(pl.Series(PRICE, np.round(drawn, 2)))
+    items, prices_from = _with_prices(data, rng)
     model = UserModel.fit(
         _named(test, ids), items, training=_named(data.split.train.select(USER, ITEM_INDEX, TIMESTAMP), ids)
     )
@@ -101,7 +99,26 @@ def fit_shoppers(data: RunData, *, seed: int = 0) -> Shoppers:
         (before.get(person) or own[person][: (len(own[person]) + 1) // 2])[-_MOST_HISTORY:]
         for person in people.to_list()
     ]
-    return Shoppers(model, people.to_list(), histories, ids.to_list(), has_prices)
+    return Shoppers(model, people.to_list(), histories, ids.to_list(), prices_from)
+
+
+def _with_prices(
+    data: RunData, rng: np.random.Generator
+) -> tuple[pl.DataFrame, Literal["catalogue", "log", "drawn"]]:
+    """The catalogue with prices, and where they come from; what a piece costs tells nothing of tastes."""
+    items = data.catalogue.items
+    if PRICE in items.columns:
+        return items, "catalogue"
+    parts = (data.split.train, data.split.validation, data.split.test)
+    if all(PRICE in part.columns for part in parts):
+        paid = pl.concat([part.select(ITEM_INDEX, PRICE) for part in parts]).filter(pl.col(PRICE) > 0)
+        median = paid.group_by(ITEM_INDEX).agg(pl.col(PRICE).median())
+        rows = items.with_row_index(ITEM_INDEX).with_columns(
+            pl.col(ITEM_INDEX).cast(median[ITEM_INDEX].dtype)
+        )
+        return rows.join(median, on=ITEM_INDEX, how="left", maintain_order="left").drop(ITEM_INDEX), "log"
+    drawn = 20.0 * np.exp(_PRICE_SPREAD * rng.standard_normal(data.n_items))
+    return items.with_columns(pl.Series(PRICE, np.round(drawn, 2))), "drawn"
 
 
 def _named(rows: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:

@@ -20,8 +20,8 @@ ITEMS = pl.DataFrame({"item_id": ["h1", "h2", "t1", "t2"], "segment": ["head", "
 class Shop:
     """Writes into a log what a service and its users would have written."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = f"sqlite:///{folder / 'log.db'}"
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.database = database or f"sqlite:///{folder / 'log.db'}"
         self._log = EventLog.open(self.database, spool=folder / "spool")
         self._n = 0
 

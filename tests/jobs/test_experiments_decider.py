@@ -30,9 +30,10 @@ POLICY = Policy(
 EXPERIMENT = Experiment("x", "home", "control", "treatment", ramp_percent=(50.0, 100.0), policy=POLICY)
 
 
-@pytest.fixture
-def shop(tmp_path):
-    shop = Shop(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request, tmp_path):
+    is_sqlite = request.param == "sqlite"
+    shop = Shop(tmp_path, None if is_sqlite else request.getfixturevalue("postgres").new_schema())
     yield shop
     shop.close()
 

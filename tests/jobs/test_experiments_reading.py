@@ -13,9 +13,10 @@ from .rollouts import DAY, ITEMS, NOW, Shop
 EXPERIMENT = Experiment("x", "home", "control", "treatment", policy=Policy(window_days=1.0))
 
 
-@pytest.fixture
-def shop(tmp_path):
-    shop = Shop(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request, tmp_path):
+    is_sqlite = request.param == "sqlite"
+    shop = Shop(tmp_path, None if is_sqlite else request.getfixturevalue("postgres").new_schema())
     yield shop
     shop.close()
 

@@ -77,7 +77,10 @@ class StoreDatabase:
             )
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
         else:
-            limits = f"-c lock_timeout={int(WAIT_S * 1000)} -c statement_timeout={int(WAIT_S * 1000)}"
+            # What is given to the driver takes the place of the URL's own options, such as a search path.
+            given = self.url.query.get("options", "")
+            own = given if isinstance(given, str) else " ".join(given)
+            limits = f"{own} -c lock_timeout={int(WAIT_S * 1000)} -c statement_timeout={int(WAIT_S * 1000)}"
             self._engine = sa.create_engine(
                 self.url,
                 connect_args={

@@ -278,6 +278,7 @@ def test_another_service_cannot_take_the_same_state(server, run):
         serve(config)
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_has_begun_and_ends_with_status_zero(start, tmp_path):
     server = start(tmp_path, "--set=engine.warm_up=false").wait_until_ready()
     host, port = server.url.removeprefix("http://").split(":")
@@ -331,11 +332,12 @@ def test_two_workers_swap_together_and_lose_nothing_when_one_is_killed_under_loa
             batch = {"events": [event(name, user_id=f"u{number}") for name in names]}
             for _ in range(40):  # until it is acknowledged, as docs/serving.md says
                 try:  # a connection each, so that both workers are met
-                    answer = httpx.post(f"{server.url}/v1/events", json=batch, timeout=20)
+                    answer = httpx.post(f"{server.url}/v1/events", json=batch, timeout=20, verify=False)
                     listed = httpx.post(
                         f"{server.url}/v1/recommendations",
                         json={"surface": "home", "user_id": f"u{number}"},
                         timeout=20,
+                        verify=False,  # certificates that nobody asks for take long to read
                     )
                 except httpx.TransportError:
                     continue  # it was with the worker that died
@@ -382,25 +384,27 @@ def test_a_server_killed_under_load_has_kept_what_it_acknowledged_when_it_is_sta
     is_over = threading.Event()
 
     def load(number):
+        http = httpx.Client(timeout=20)
         for count in range(2_000):
             names = [f"{number}-{count}-{i}" for i in range(3)]
             batch = {"events": [event(name, user_id=f"u{number}") for name in names]}
             body = {"surface": "home", "user_id": f"u{number}"}
             while not is_over.is_set():  # until it is acknowledged, as docs/serving.md says
                 try:
-                    answer = httpx.post(f"{url}/v1/events", json=batch, timeout=20)
+                    answer = http.post(f"{url}/v1/events", json=batch)
                     if answer.status_code == 200:
                         acknowledged.update(names)
-                    listed = httpx.post(f"{url}/v1/recommendations", json=body, timeout=20)
+                    listed = http.post(f"{url}/v1/recommendations", json=body)
                 except httpx.TransportError:
-                    time.sleep(0.05)  # it is dead
+                    is_over.wait(0.5)  # it is dead
                     continue
                 statuses.update((answer.status_code, listed.status_code))
                 if listed.json()["logged"]:
                     lists.add(listed.json()["recommendation_id"])
                 break
             if is_over.is_set():
-                return
+                break
+        http.close()
 
     threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -1,6 +1,5 @@
 """``tailwise simulate``: two weeks of visitors against a running service, in minutes."""
 
-import json
 import signal
 import threading
 import time
@@ -16,14 +15,14 @@ import numpy as np
 
 from tailwise.errors import ConfigError
 from tailwise.experiments import Experiment, Rollout
-from tailwise.jobs._experiments import latest_in_log
 from tailwise.jobs._experiments_decider import Decider, Look
 from tailwise.jobs._experiments_serving import POLL_S
 from tailwise.jobs._run_data import load_run_data
-from tailwise.jobs._run_folder import RunFolder, write_json
+from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._serve_deployment import DeploymentFolder
 from tailwise.jobs._serve_models import parse_source
 from tailwise.jobs._simulate_client import ServiceClient
+from tailwise.jobs._simulate_place import Place
 from tailwise.jobs._simulate_scenarios import find_scenario
 from tailwise.jobs._simulate_users import Shoppers, fit_shoppers
 from tailwise.jobs._simulate_visits import Crowd, Visit, plan_visits
@@ -80,6 +79,11 @@ class SimulateConfig:
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"--{name.replace('_', '-')} must be > 0; got {getattr(self, name)}.")
         find_scenario(self.scenario)
+
+    def course(self) -> dict[str, Any]:
+        """Return what decides the course of events: these may not change when it is resumed."""
+        names = ("users", "days", "visits_per_day", "scenario", "k", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(eq=False)
@@ -142,7 +146,8 @@ def simulate(
             f"experiment {name!r} must be running; got {rollout.state}. tailwise experiment start {name}"
         )
     file = state / "experiments" / f"{name}.simulation.json"
-    place = _Place.read(file, config) if config.resume else _Place.new(config, rollout, decider)
+    course = config.course()
+    place = Place.read(file, course) if config.resume else Place.new(course, rollout, decider)
     client = ServiceClient(config.url, rate=config.rate)
     try:
         client.check(place.began_at)
@@ -190,47 +195,6 @@ def people_of(
     return fit_shoppers(found)
 
 
-@dataclass(eq=False)
-class _Place:
-    """How far a simulation has come, as it is kept on disk."""
-
-    config: dict[str, Any]
-    began_at: float
-    next_visit: int = 0
-    bought: dict[int, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def new(cls, config: SimulateConfig, rollout: Rollout, decider: Decider) -> "_Place":
-        # Time goes on from what the log knows: people of an earlier simulation must not act in this one.
-        url = decider.database.url.render_as_string(hide_password=False)
-        began = rollout.stage_began_at or 0.0
-        return cls(_course(config), max(began, latest_in_log(url, began)))
-
-    @classmethod
-    def read(cls, file: Path, config: SimulateConfig) -> "_Place":
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except OSError:
-            raise ConfigError(f"--resume needs a simulation that was stopped; got none in {file}.") from None
-        if content["config"] != _course(config):
-            raise ConfigError(
-                f"--resume needs the settings of the simulation that was stopped, {content['config']}; got "
-                f"{_course(config)}."
-            )
-        bought = {int(user): list(items) for user, items in content["bought"].items()}
-        return cls(content["config"], content["began_at"], content["next_visit"], bought)
-
-    def write(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(vars(self), file)
-
-
-def _course(config: SimulateConfig) -> dict[str, Any]:
-    """What decides the course of events."""
-    names = ("users", "days", "visits_per_day", "scenario", "k", "seed")
-    return {name: getattr(config, name) for name in names}
-
-
 class _Run:
     """One simulation at work."""
 
@@ -242,7 +206,7 @@ class _Run:
         client: ServiceClient,
         rollout: Rollout,
         *,
-        place: _Place,
+        place: Place,
         say: Callable[[str], None],
         pause: Callable[[float], None],
     ) -> None:

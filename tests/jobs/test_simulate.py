@@ -292,7 +292,9 @@ def test_a_simulation_that_was_stopped_and_resumed_says_what_an_uninterrupted_on
     assert 0 < n_first < len(uninterrupted)
     with pytest.raises(ConfigError, match="--resume needs the settings of the simulation that was stopped"):
         go(print, resume=True, users=61)
-    assert go(lambda line: None, resume=True).is_finished
+    resumed = go(lambda line: None, resume=True)
+    assert resumed.is_finished
+    assert (resumed.n_visits, resumed.n_events) == (whole.n_visits, whole.n_events)
     assert sorted(service.events) == uninterrupted
     with pytest.raises(ConfigError, match="--resume needs a simulation that was stopped; got none"):
         go(print, resume=True)

@@ -224,7 +224,14 @@ class _Run:
             began_at=place.began_at,
             seed=config.seed,
         )
-        self.found = Simulation(crowd, place.began_at, place.began_at, bought=place.bought)
+        self.found = Simulation(
+            crowd,
+            place.began_at,
+            place.began_at,
+            n_visits=place.next_visit,
+            n_events=place.n_events,
+            bought=place.bought,
+        )
 
     def check_models_are_one(self) -> None:
         """Refuse an A/A in which the models differ."""
@@ -255,7 +262,7 @@ class _Run:
                 chunk = self._chunk(n, next_look)
                 self._send([event for found in pool.map(self._visit, chunk) for event in found])
                 n += len(chunk)
-                self._place.next_visit = n
+                self._place.next_visit = self.found.n_visits = n
                 if n < len(self._visits) and self._visits[n].at < next_look:
                     continue
                 self.found.now = min(next_look, end)
@@ -293,7 +300,6 @@ class _Run:
         )
         items = [entry["item_id"] for entry in answer["items"]]
         segments = [entry["segment"] for entry in answer["items"]]
-        self.found.n_visits += 1
         if answer["variant"] == self._experiment.treatment and _is_lost(crowd, visit):
             return []
         acts = crowd.act(visit, self.found.began_at, items, segments)
@@ -329,6 +335,7 @@ class _Run:
             batch = events[start : start + _EVENTS_AT_ONCE]
             self._client.post("/v1/events", {"events": batch}, batch[-1]["occurred_at"])
         self.found.n_events += len(events)
+        self._place.n_events = self.found.n_events
 
     def _look(self) -> bool:
         """Let the machine decide at this moment; False when the experiment has ended."""

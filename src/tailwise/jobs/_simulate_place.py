@@ -23,12 +23,14 @@ class Place:
         course: Settings that decide what happens.
         began_at: Unix seconds of simulated time.
         next_visit: Number of the first visit that was not made.
+        n_events: Events that were sent.
         bought: What each user bought, by number, in the order of time.
     """
 
     course: dict[str, Any]
     began_at: float
     next_visit: int = 0
+    n_events: int = 0
     bought: dict[int, list[str]] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +60,7 @@ class Place:
                 f"{dict(course)}."
             )
         bought = {int(user): list(items) for user, items in content["bought"].items()}
-        return cls(content["course"], content["began_at"], content["next_visit"], bought)
+        return cls(**(content | {"bought": bought}))
 
     def write(self, file: Path) -> None:
         """Keep it, as a whole."""

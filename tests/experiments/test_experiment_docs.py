@@ -1,6 +1,7 @@
 """docs/experiments.md is a promise: its code runs, and every setting stands there with its default."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from tailwise.experiments import (
 from tailwise.experiments._rollout import STATES
 from tests.experiments.test_rollout import rollout_in
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "experiments.md").read_text()
+PAGE_FILE = Path(__file__).resolve().parents[2] / "docs" / "experiments.md"
+PAGE = PAGE_FILE.read_text()
 
 
 def rows(heading: str) -> dict[str, str]:
@@ -97,6 +99,23 @@ def test_the_tables_shown_are_a_policy_file(tmp_path):
     policy = read_policy(file)
     assert policy.rule_for(1).proof == "no-harm-shown"
     assert [limit.margin for limit in policy.effects] == [0.15]
+
+
+def test_every_result_shown_stands_in_the_record_of_the_benchmark():
+    folder = PAGE_FILE.parents[1] / "benchmarks/results/2026-11-28-does-the-rollout-decide-rightly"
+    counted = [
+        (
+            str(scenario["n_runs"]),
+            row["what"],
+            f"{row['share']:.1%}",
+            f"{row['low']:.1%} to {row['high']:.1%}",
+        )
+        for scenario in json.loads((folder / "result.json").read_text())["scenarios"]
+        for row in scenario["counted"]
+    ]
+    shown = re.findall(r"^\| .+ \| (\d+) \| (.+?) \| (.+?) \| (.+? to .+?) \|", PAGE, flags=re.MULTILINE)
+    assert len(shown) == 11
+    assert set(shown) <= set(counted)
 
 
 @pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL))

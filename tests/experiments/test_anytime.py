@@ -10,7 +10,7 @@ from do_the_statistics_lie import Visits, draw_money, draw_ramp
 from tailwise.experiments import BurnIn, OutcomeArrays, anytime_path, fixed_effect, information_per_user
 from tailwise.experiments.reference import pooled_z_test
 
-EARLY = BurnIn(users=2, active_users=1)
+EARLY = BurnIn(users=2, active_users=1, active_users_of_bounds=1)
 
 
 def money(seed: int = 0, n: int = 3000, lift: float = 0.3) -> OutcomeArrays:
@@ -60,7 +60,7 @@ def test_over_all_assignments_of_fixed_outcomes_p_values_are_never_too_small_too
     least = []
     for assigned in itertools.product((0, 1), repeat=10):
         outcomes = OutcomeArrays.of(assigned, stage, spent, None, x)
-        path = anytime_path(outcomes, looks, alpha=0.25, tuned_for=5, burn_in=BurnIn(3, 2))
+        path = anytime_path(outcomes, looks, alpha=0.25, tuned_for=5, burn_in=BurnIn(3, 2, 2))
         least.append(path.p_value.min())
     assert min(least) < 0.75
     for level in np.linspace(0.05, 0.95, 19):
@@ -123,7 +123,7 @@ def test_every_interval_holds_the_truth_at_least_93_times_in_100(sigma, lift):
 @settings(deadline=None, max_examples=30)
 def test_the_relative_interval_excludes_zero_exactly_when_the_difference_does(seed, lift):
     outcomes = money(seed, 1500, lift)
-    path = anytime_path(outcomes, np.arange(300, 1501, 100), tuned_for=1000)
+    path = anytime_path(outcomes, np.arange(300, 1501, 100), tuned_for=1000, burn_in=BurnIn(200, 50, 50))
     bounded = np.isfinite(path.relative_low)
     excluded = (path.low > 0) | (path.high < 0)
     assert (((path.relative_low > 0) | (path.relative_high < 0)) == excluded)[bounded].all()
@@ -156,6 +156,16 @@ def test_nothing_is_said_before_the_burn_in_is_over():
     assert path.is_warm.tolist() == [False, True]
     assert np.isinf(path.high).tolist() == [True, False]
     assert path.p_value[0] == 1.0
+
+
+def test_one_sided_bounds_of_the_difference_wait_for_more_users_who_did_something():
+    outcomes = money()
+    active = int(np.searchsorted(np.cumsum(outcomes.values[:, 0] != 0), 180)) + 1
+    path = anytime_path(outcomes, [active - 1, active], burn_in=BurnIn(200, 50, 180))
+    assert np.isfinite(path.low).tolist() == np.isfinite(path.relative_lower).tolist() == [True, True]
+    assert np.isfinite(path.lower).tolist() == np.isfinite(path.upper).tolist() == [False, True]
+    later = anytime_path(outcomes, [active - 1, active], burn_in=BurnIn(200, 181, 50))  # never before the rest
+    assert not np.isfinite(later.lower).any()
 
 
 def test_a_metric_that_never_happened_has_no_interval_and_no_evidence():
@@ -198,6 +208,8 @@ def test_bad_looks_and_outcomes_are_named():
         OutcomeArrays.of([1, 2], 0, [1.0, 2.0])
     with pytest.raises(ValueError, match="users must be >= 2; got 1"):
         BurnIn(users=1)
+    with pytest.raises(ValueError, match="active_users_of_bounds must be >= 1; got 0"):
+        BurnIn(active_users_of_bounds=0)
 
 
 @pytest.mark.parametrize("price", [19.9, 10 / 3, 7.0])

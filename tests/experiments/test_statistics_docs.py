@@ -40,6 +40,7 @@ def test_the_table_of_metrics_is_the_registry():
 def test_the_page_states_the_numbers_of_the_code():
     burn_in = BurnIn()
     assert f"until {burn_in.users} windows are closed and {burn_in.active_users} users have" in WORDS
+    assert f"of the absolute difference until {burn_in.active_users_of_bounds} users have" in WORDS
     assert f"**{burn_in.users} users with closed windows, {burn_in.active_users} of them" in DECISION
     at_tuned = float(critical_value(information_per_user(1.0)))
     assert f"{at_tuned:.2f} standard errors in place of 1.96" in WORDS

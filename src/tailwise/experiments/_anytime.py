@@ -22,16 +22,23 @@ class BurnIn:
     Attributes:
         users: Users with closed windows, of both variants together, >= 2.
         active_users: Those among them whose numerator is not zero, >= 1. Sums of money rest on these.
+        active_users_of_bounds: As many at least for one-sided bounds of the difference, >= 1. Where a few
+            orders make most of the money, these err more often than they may until there are more of them.
     """
 
     users: int = 200
     active_users: int = 50
+    active_users_of_bounds: int = 200
 
     def __post_init__(self) -> None:
         if self.users < 2:
             raise ValueError(f"burn_in.users must be >= 2; got {self.users}.")
         if self.active_users < 1:
             raise ValueError(f"burn_in.active_users must be >= 1; got {self.active_users}.")
+        if self.active_users_of_bounds < 1:
+            raise ValueError(
+                f"burn_in.active_users_of_bounds must be >= 1; got {self.active_users_of_bounds}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +56,8 @@ class AnytimePath:
         standard_error: Of the difference.
         low: Two-sided, of the difference.
         high: Likewise.
-        lower: One-sided, of the difference: it is above this.
-        upper: One-sided, of the difference: it is below this.
+        lower: One-sided, of the difference: it is above this. Infinite until the bounds' own burn-in is over.
+        upper: One-sided, of the difference: it is below this. Likewise.
         relative: Difference over control.
         relative_low: Two-sided, by Fieller.
         relative_high: Likewise.
@@ -109,7 +116,9 @@ def anytime_path(
     at = np.array([n]) if looks is None else np.asarray(looks, dtype=np.int64)
     if at.ndim != 1 or (np.diff(at) < 0).any() or (at.size and (at[0] < 0 or at[-1] > n)):
         raise ValueError(f"looks must be ascending numbers of users in 0..{n}; got {at}.")
-    start = _start(outcomes, burn_in)
+    active = np.cumsum(outcomes.values[:, 0] != 0)  # it is the same whichever variant a user got
+    start = _start(active, burn_in.users, burn_in.active_users)
+    later = _start(active, burn_in.users, max(burn_in.active_users, burn_in.active_users_of_bounds))
     known = _MomentsAt.of(potential_outcomes(outcomes), np.append(at, n if start is None else start))
     # [L + 1]; the last one, where the burn-in ends, sets the scale for all
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -120,7 +129,8 @@ def anytime_path(
     else:
         is_warm = (at >= start) & np.isfinite(squares[:-1])
         information = np.where(is_warm, squares[:-1] / scale, 0.0)
-    return _path(known.but_the_last(), information, is_warm, alpha, tuned_for)
+    has_bounds = is_warm & (at >= (np.inf if later is None else later))
+    return _path(known.but_the_last(), information, is_warm, has_bounds, alpha, tuned_for)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,16 +191,20 @@ class _MomentsAt:
         )
 
 
-def _start(outcomes: OutcomeArrays, burn_in: BurnIn) -> int | None:
-    """Users after which the burn-in is over. It is the same whichever variant a user got."""
-    active = np.cumsum(outcomes.values[:, 0] != 0)
-    if outcomes.n_users < burn_in.users or active[-1] < burn_in.active_users:
+def _start(active: NDArray[np.int64], users: int, active_users: int) -> int | None:
+    """Users after which so many users have been seen and so many of them were active; None: never."""
+    if active.size < users or active[-1] < active_users:
         return None
-    return max(burn_in.users, int(np.searchsorted(active, burn_in.active_users)) + 1)
+    return max(users, int(np.searchsorted(active, active_users)) + 1)
 
 
 def _path(
-    known: _MomentsAt, information: Floats, is_warm: NDArray[np.bool_], alpha: float, tuned_for: float
+    known: _MomentsAt,
+    information: Floats,
+    is_warm: NDArray[np.bool_],
+    has_bounds: NDArray[np.bool_],
+    alpha: float,
+    tuned_for: float,
 ) -> AnytimePath:
     """Turn estimates and information into intervals and evidence."""
     difference, error = known.difference, np.sqrt(known.var_difference)
@@ -236,8 +250,8 @@ def _path(
         standard_error=error,
         low=low,
         high=high,
-        lower=lower,
-        upper=upper,
+        lower=np.where(has_bounds, lower, -np.inf),
+        upper=np.where(has_bounds, upper, np.inf),
         relative=relative,
         relative_low=relative_low,
         relative_high=relative_high,

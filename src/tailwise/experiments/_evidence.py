@@ -20,8 +20,8 @@ __all__ = ["SERVICE_COLUMNS", "Enrolled", "evidence_at", "evidence_path"]
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
 SERVICE_COLUMNS = ("requests", "errors", "fallbacks", "slow_requests")
-"""Requests of a user within ``policy.service.window_hours`` of the first exposure: all, failed, answered by
-the fallback, and slower than ``policy.service.latency_p95_ms``."""
+"""Requests of a user within ``policy.service.window_hours`` of the first: all, failed (the model did, or
+there was no list at all), answered by the fallback, and slower than ``policy.service.latency_p95_ms``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,18 @@ class Enrolled:
         treated: ``[n]`` bool.
         stage: ``[n]`` int64; stage of the first exposure.
         columns: ``[n]`` each: what the metrics add up, within ``policy.window_days``; ``pre_`` of it where it
-            is known, NaN for users of whom it is not; and :data:`SERVICE_COLUMNS`. What happens after a look
-            may be missing or wrong: windows that are open are not read.
+            is known, NaN for users of whom it is not; and :data:`SERVICE_COLUMNS`, unless ``asked`` has
+            them. What happens after a look may be missing or wrong: windows that are open are not read.
+        asked: Everybody who ever asked for a list, answered or not, in order of the first request, whose
+            moment ``exposed_at`` is there; with :data:`SERVICE_COLUMNS` alone. The service's limits look at
+            them, since who is refused is never exposed. None: those exposed are those who asked.
     """
 
     exposed_at: Floats
     treated: NDArray[np.bool_]
     stage: NDArray[np.int64]
     columns: Mapping[str, Floats]
+    asked: "Enrolled | None" = None
 
     def __post_init__(self) -> None:
         n = self.exposed_at.size
@@ -82,7 +86,7 @@ def evidence_path(enrolled: Enrolled, rollout: Rollout, looks: Floats) -> list[E
         raise ValueError(f"{rollout.experiment.name!r} must have started; got state {rollout.state!r}.")
     policy = rollout.experiment.policy
     closed = _Closed.of(enrolled, rollout, looks, policy.window_days * DAY_S)
-    served = _Closed.of(enrolled, rollout, looks, policy.service.window_hours * 3600)
+    served = _Closed.of(enrolled.asked or enrolled, rollout, looks, policy.service.window_hours * 3600)
     burn_in = BurnIn(users=2 * policy.first_look_users, active_users=policy.first_look_active_users)
 
     def paths(names: Sequence[str], alpha: float) -> list[tuple[str, float, AnytimePath]]:
@@ -212,7 +216,7 @@ class _Closed:
             self.looks,
             alpha=alpha,
             tuned_for=policy.tuned_for_users,
-            burn_in=BurnIn(users=2 * policy.first_look_users, active_users=1),
+            burn_in=BurnIn(2 * policy.first_look_users, active_users=1, active_users_of_bounds=1),
         )
         excess = treatment - (0.05 if name == "slow" else control)
         return _RatePath(name, control, treatment, excess, path.lower, path.upper)

@@ -164,7 +164,7 @@ def test_one_sided_bounds_of_the_difference_wait_for_more_users_who_did_somethin
     path = anytime_path(outcomes, [active - 1, active], burn_in=BurnIn(200, 50, 180))
     assert np.isfinite(path.low).tolist() == np.isfinite(path.relative_lower).tolist() == [True, True]
     assert np.isfinite(path.lower).tolist() == np.isfinite(path.upper).tolist() == [False, True]
-    later = anytime_path(outcomes, [active - 1, active], burn_in=BurnIn(200, 181, 50))  # never before the rest
+    later = anytime_path(outcomes, [active - 1, active], burn_in=BurnIn(200, 181, 50))  # never earlier
     assert not np.isfinite(later.lower).any()
 
 

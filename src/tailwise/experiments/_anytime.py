@@ -130,7 +130,9 @@ def anytime_path(
         is_warm = (at >= start) & np.isfinite(squares[:-1])
         information = np.where(is_warm, squares[:-1] / scale, 0.0)
     has_bounds = is_warm & (at >= (np.inf if later is None else later))
-    return _path(known.but_the_last(), information, is_warm, has_bounds, alpha, tuned_for)
+    return _path(
+        known.but_the_last(), information, is_warm, has_bounds=has_bounds, alpha=alpha, tuned_for=tuned_for
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +204,7 @@ def _path(
     known: _MomentsAt,
     information: Floats,
     is_warm: NDArray[np.bool_],
+    *,
     has_bounds: NDArray[np.bool_],
     alpha: float,
     tuned_for: float,

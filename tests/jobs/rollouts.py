@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tailwise.events import Event, EventLog
-from tailwise.serving import Answer, Assigned, ServedList, Slot
+from tailwise.serving import REFUSED, Answer, Assigned, ServedList, Slot
 
 NOW = 1_764_000_000.0
 DAY = 86_400.0
@@ -42,7 +42,10 @@ class Shop:
         reason: str | None = None,
         latency_ms: float = 5.0,
         items: tuple[str, ...] = ("h1", "t1"),
+        is_refused: bool = False,
     ) -> ServedList:
+        if is_refused:
+            items, reason = (), reason or "overload"
         list_id = uuid.UUID(int=self._next()).hex
         slots = tuple(Slot(place, item, 1.0, "head") for place, item in enumerate(items, 1))
         return ServedList(
@@ -52,9 +55,20 @@ class Shop:
             user_id=user,
             assigned=Assigned(variant, experiment, stage, in_experiment=counted),
             model="m",
-            answer=Answer(slots, "model" if reason is None else "most-popular", reason),
+            answer=Answer(
+                slots, REFUSED if is_refused else "model" if reason is None else "most-popular", reason
+            ),
             latency_ms=latency_ms,
         )
+
+    def lists(self, lists: Sequence[dict[str, Any]]) -> None:
+        """Lists, all at once; keywords of :meth:`list`."""
+        made = [self._list(**each) for each in lists]
+
+        async def keep() -> None:
+            await asyncio.gather(*map(self._log.record, made))
+
+        asyncio.run(keep())
 
     def event(self, kind: Any, user: str, item: str, *, at: float, list_id: str | None = None) -> None:
         asyncio.run(self._log.append([self._event(kind, user, item, at=at, list_id=list_id)]))

@@ -5,7 +5,15 @@ import dataclasses
 import pytest
 
 from tailwise.events._database import Database
-from tailwise.experiments import METRICS, Experiment, Policy
+from tailwise.experiments import (
+    METRICS,
+    Experiment,
+    Policy,
+    Rollout,
+    check_guardrails,
+    evidence_at,
+    transition,
+)
 from tailwise.jobs._experiments_reading import ExperimentReader, metrics_to_decide
 
 from .rollouts import DAY, ITEMS, NOW, Shop
@@ -73,7 +81,10 @@ def test_outcomes_count_what_was_done_within_the_window_by_segments_of_the_catal
     assert (row["clicks"], row["tail_clicks"], row["head_purchases"], row["gmv"]) == (3, 1, 1, 10.0)
 
 
-def test_requests_soon_after_the_exposure_are_counted_with_what_went_wrong(shop, reader):
+SERVICE = ("requests", "errors", "fallbacks", "slow_requests")
+
+
+def test_requests_soon_after_the_first_are_counted_with_what_went_wrong(shop, reader):
     shop.shown("u")
     for seconds, reason, latency in (
         (60, "model-error", 5.0),
@@ -83,10 +94,68 @@ def test_requests_soon_after_the_exposure_are_counted_with_what_went_wrong(shop,
         (3600, "model-error", 900.0),  # later than service.window_hours
     ):
         shop.list("u", at=NOW + seconds, reason=reason, latency_ms=latency)
+    for seconds, reason in ((64, "overload"), (65, "failed"), (3600, "overload")):
+        shop.list("u", at=NOW + seconds, reason=reason, is_refused=True)
     reader.refresh()
-    columns = reader.enrolled().columns
-    found = [columns[name][0] for name in ("requests", "errors", "fallbacks", "slow_requests")]
-    assert found == [5.0, 1.0, 2.0, 1.0]
+    columns = reader.enrolled().asked.columns
+    assert [columns[name].tolist() for name in SERVICE] == [[7.0], [3.0], [2.0], [1.0]]
+
+
+def test_a_user_who_is_only_refused_is_counted_among_those_who_asked_and_exposed_by_nothing(shop, reader):
+    refused = shop.list("hidden", "treatment", at=NOW, stage=1, is_refused=True)
+    shop.event("impression", "hidden", "h1", at=NOW + 1, list_id=refused)  # nobody was told this id
+    shop.shown("seen", at=NOW + 2)
+    reader.refresh()
+    enrolled = reader.enrolled()
+    assert [row[0] for row in reader.exposures().rows()] == ["seen"]
+    assert enrolled.treated.tolist() == [False]
+    asked = enrolled.asked
+    assert (asked.treated.tolist(), asked.stage.tolist()) == ([True, False], [1, 0])
+    assert asked.exposed_at.tolist() == [NOW, NOW + 2]
+    assert (asked.columns["requests"].tolist(), asked.columns["errors"].tolist()) == ([1, 1], [1, 0])
+
+
+def test_who_was_refused_before_a_list_came_is_counted_from_the_refusal_on(shop, reader):
+    shop.list("u", "treatment", at=NOW, is_refused=True)
+    shop.shown("u", "treatment", at=NOW + 3)
+    reader.refresh()
+    enrolled = reader.enrolled()
+    assert enrolled.exposed_at.tolist() == [NOW + 3]
+    assert [enrolled.asked.columns[name].tolist() for name in SERVICE[:2]] == [[2.0], [1.0]]
+
+
+def lights(shop, reader, answers):
+    """Lights by guardrail, of 400 users who come once, by turns; ``answers`` says who gets a list."""
+    names = ("control", "treatment")
+    people = [(f"u{n:03}", names[n % 2], NOW + n) for n in range(400)]
+    has_list = [answers(n, variant) for n, (_, variant, _) in enumerate(people)]
+    shop.visits([(*person, 1) for person, has in zip(people, has_list, strict=True) if has])
+    shop.lists(
+        [
+            {"user": user, "variant": variant, "at": at, "is_refused": True}
+            for (user, variant, at), has in zip(people, has_list, strict=True)
+            if not has
+        ]
+    )
+    reader.refresh()
+    rollout = transition(Rollout(EXPERIMENT), "start", NOW - 1)
+    evidence = evidence_at(reader.enrolled(), rollout, NOW + 2 * DAY)
+    return {each.name: each.light for each in check_guardrails(evidence, EXPERIMENT.policy)}
+
+
+def test_a_treatment_that_refuses_everybody_is_seen_by_errors_and_by_the_sample_ratio(shop, reader):
+    found = lights(shop, reader, lambda n, variant: variant == "control")
+    assert (found["errors"], found["sample_ratio"]) == ("red", "red")
+
+
+def test_a_treatment_that_refuses_every_fourth_user_is_seen_by_errors_alone(shop, reader):
+    found = lights(shop, reader, lambda n, variant: variant == "control" or n % 8 != 1)
+    assert (found["errors"], found["sample_ratio"]) == ("red", "green")
+
+
+def test_a_service_that_refuses_both_alike_is_no_harm_of_the_treatment(shop, reader):
+    found = lights(shop, reader, lambda n, variant: n % 8 > 1)
+    assert (found["errors"], found["sample_ratio"]) == ("green", "green")
 
 
 def test_reading_bit_by_bit_finds_what_reading_at_once_does(shop, reader):

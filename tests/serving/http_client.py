@@ -250,6 +250,7 @@ class Client:
         async def stop() -> None:
             await self.http.aclose()
             await self.lineup.close(2.0)
+            await self.service.refusals.close(2.0)
             if isinstance(self.log, EventLog):
                 await self.log.close(5.0)
 

@@ -103,11 +103,12 @@ class ServiceLimits:
     """How the treatment's requests may behave.
 
     Attributes:
-        error_excess: Share of requests that may fail beyond control's, in (0, 1).
+        error_excess: Share of requests that may fail beyond control's, in (0, 1): the model failed, or the
+            request ended without a list.
         fallback_excess: Share that may be answered by the fallback beyond control's, in (0, 1).
         latency_p95_ms: 95 of 100 requests must be faster than this; > 0.
-        window_hours: A user's requests count from the first exposure on for so long, > 0. Short, so that a
-            broken treatment is seen within hours.
+        window_hours: A user's requests count from the first on for so long, > 0. Short, so that a broken
+            treatment is seen within hours.
         on_red: What a limit that is shown to be broken does.
     """
 

@@ -10,14 +10,22 @@ import sqlalchemy as sa
 from tailwise.events._database import Database
 from tailwise.events._frames_out import reading
 from tailwise.events._tables import DELETIONS, EVENTS, LISTS
-from tailwise.experiments import METRICS, Enrolled, Experiment, Metric, user_outcomes
+from tailwise.experiments import (
+    METRICS,
+    Enrolled,
+    Experiment,
+    Metric,
+    user_outcomes,
+)
+from tailwise.experiments._evidence import SERVICE_COLUMNS
+from tailwise.serving import REFUSED
 
 __all__ = ["ExperimentReader", "metrics_to_decide"]
 
 DAY_S = 86_400.0
 _PAGE = 50_000
 _OVERLAP = 10_000  # rows of PostgreSQL read again: a row may be committed after one of a higher number
-_FELL_BACK = ("time-limit", "overload", "model-error")
+_FELL_BACK = ("time-limit", "model-error")
 
 _LISTS: dict[str, Any] = {
     "seq": pl.Int64,
@@ -26,6 +34,7 @@ _LISTS: dict[str, Any] = {
     "variant": pl.String,
     "stage": pl.Int64,
     "served_at": pl.Float64,
+    "method": pl.String,
     "reason": pl.String,
     "latency_ms": pl.Float64,
 }
@@ -64,6 +73,9 @@ class ExperimentReader:
     **Exposed** is who was shown a list, not who was assigned or answered: a user counts from the moment
     the first list was served (the server's clock) that the experiment counts and of which an impression
     was logged. A list that never reached a screen exposes nobody.
+
+    Errors, fallbacks and slow requests are those of **everybody who asked**, from the first request on,
+    answered or not: a treatment that answers nobody exposes nobody, and must be seen.
 
     What was read stays in memory: some hundred bytes for each list of the experiment, each click and
     purchase, and, where a metric needs them, each impression. After an audited deletion everything is
@@ -156,7 +168,9 @@ class ExperimentReader:
             ``user_id``, ``variant`` (name of the served model), ``stage``, ``exposed_at`` (unix seconds). A
             user who was shown both variants of a count is there twice: the statistics refuse that.
         """
-        shown = self._lists.join(self._seen, on=["recommendation_id", "user_id"], how="semi")
+        shown = self._lists.filter(pl.col("method") != REFUSED).join(
+            self._seen, on=["recommendation_id", "user_id"], how="semi"
+        )
         first = shown.sort("served_at", "seq").unique(
             ["user_id", "variant"], keep="first", maintain_order=True
         )
@@ -190,9 +204,8 @@ class ExperimentReader:
         return earliest <= first - days * DAY_S
 
     def enrolled(self) -> Enrolled:
-        """Return everybody exposed so far, with the requests that the service's limits look at."""
+        """Return everybody exposed so far, and everybody who asked, with what became of the requests."""
         table = self.outcomes(float("inf"))
-        table = table.join(self._requests(table), on="user_id", how="left", maintain_order="left")
         skipped = {
             "user_id",
             "variant",
@@ -212,18 +225,32 @@ class ExperimentReader:
             treated=(table["variant"] == self.experiment.treatment).to_numpy().astype(np.bool_),
             stage=table["stage"].to_numpy().astype(np.int64),
             columns=columns,
+            asked=self._asked(),
         )
 
-    def _requests(self, users: pl.DataFrame) -> pl.DataFrame:
-        """Requests per user soon after the first exposure, and what went wrong with them."""
+    def _asked(self) -> Enrolled:
+        """Everybody who asked, and what became of the requests soon after the first."""
         limits = self.experiment.policy.service
-        since = pl.col("served_at") - pl.col("exposed_at")
-        mine = self._lists.join(users.select("user_id", "exposed_at"), on="user_id").filter(
-            (since >= 0) & (since < limits.window_hours * 3600)
+        # A user has one variant while the experiment counts; of a log that says otherwise, the first.
+        first = self._lists.sort("served_at", "seq").unique("user_id", keep="first", maintain_order=True)
+        askers = first.select("user_id", "variant", "stage", asked_at="served_at").sort("asked_at", "user_id")
+        since = pl.col("served_at") - pl.col("asked_at")
+        mine = self._lists.join(askers.select("user_id", "variant", "asked_at"), on=["user_id", "variant"])
+        is_refused = pl.col("method") == REFUSED
+        counted = (
+            mine.filter(since < limits.window_hours * 3600)
+            .group_by("user_id")
+            .agg(
+                requests=pl.len(),
+                errors=(is_refused | (pl.col("reason") == "model-error").fill_null(False)).sum(),
+                fallbacks=(~is_refused & pl.col("reason").is_in(_FELL_BACK).fill_null(False)).sum(),
+                slow_requests=(pl.col("latency_ms") > limits.latency_p95_ms).sum(),
+            )
         )
-        return mine.group_by("user_id").agg(
-            requests=pl.len(),
-            errors=(pl.col("reason") == "model-error").fill_null(False).sum(),
-            fallbacks=pl.col("reason").is_in(_FELL_BACK).fill_null(False).sum(),
-            slow_requests=(pl.col("latency_ms") > limits.latency_p95_ms).sum(),
+        table = askers.join(counted, on="user_id", how="left", maintain_order="left")
+        return Enrolled(
+            exposed_at=table["asked_at"].to_numpy().astype(np.float64),
+            treated=(table["variant"] == self.experiment.treatment).to_numpy().astype(np.bool_),
+            stage=table["stage"].to_numpy().astype(np.int64),
+            columns={name: table[name].cast(pl.Float64).to_numpy() for name in SERVICE_COLUMNS},
         )

@@ -128,6 +128,7 @@ def run_worker(
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
             await lineup.close(1.0)  # no request is left
+            await service.refusals.close(_CLOSE_S)
             await event_log.close(_CLOSE_S)
 
     app = create_app(

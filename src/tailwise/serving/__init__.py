@@ -11,6 +11,7 @@ from tailwise.serving._known_histories import KnownHistories
 from tailwise.serving._lineup import Lineup, Member
 from tailwise.serving._protocols import Assignment, ListSink, LiveHistory
 from tailwise.serving._records import (
+    REFUSED,
     SURFACES,
     Answer,
     Assigned,
@@ -34,6 +35,7 @@ from tailwise.serving._service import (
 )
 
 __all__ = [
+    "REFUSED",
     "SURFACES",
     "Answer",
     "Ask",

@@ -63,6 +63,7 @@ def create_app(
             yield
 
     metrics = metrics or Metrics()
+    service.refusals.count_in(metrics)
     app = FastAPI(
         title="Tailwise",
         version=tailwise.__version__,

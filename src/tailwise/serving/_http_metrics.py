@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from tailwise.serving._lineup import Lineup
+from tailwise.serving._records import ServedList
 from tailwise.serving._service import Served
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -42,7 +43,7 @@ class Metrics:
         )
         self.answers = Counter(
             "tailwise_lists",
-            "Lists answered; reason says why a fallback made one.",
+            "Requests for lists; reason says why a fallback made one, or why none was made (method refused).",
             ("variant", "surface", "method", "reason"),
             registry=registry,
         )
@@ -51,7 +52,8 @@ class Metrics:
         )
         self.warnings = Counter(
             "tailwise_warnings",
-            "What went wrong without stopping an answer: log-unavailable means an unlogged list.",
+            "What went wrong without stopping an answer: log-unavailable means an unlogged list, "
+            "refusal-not-logged a request without a list that the log does not know of.",
             ("kind",),
             registry=registry,
         )
@@ -82,6 +84,15 @@ class Metrics:
             self.explored.labels(variant).inc()
         for kind in served.warnings:
             self.warnings.labels(kind).inc()
+
+    def count_refusal(self, refused: ServedList) -> None:
+        """Count a request that ended without a list."""
+        variant, answer = refused.assigned.variant, refused.answer
+        self.answers.labels(variant, refused.surface, answer.method, answer.reason or "").inc()
+
+    def count_unlogged_refusal(self) -> None:
+        """Count a request without a list that the log does not keep."""
+        self.warnings.labels("refusal-not-logged").inc()
 
     def observe(self, lineup: Lineup, generation: int, log_state: Mapping[str, object]) -> None:
         """Take down the state of this process; to be called every few seconds.

@@ -44,7 +44,6 @@ def list_router(service: Service, metrics: Metrics) -> APIRouter:
         try:
             result = await service.recommend(ask)
         except OverloadedError as error:
-            metrics.answers.labels("", ask.surface, "none", "overload").inc()
             raise ProblemError(
                 429,
                 "overload",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "REFUSED",
     "SURFACES",
     "Answer",
     "Assigned",
@@ -18,6 +19,9 @@ __all__ = [
 
 Surface = Literal["home", "discovery", "similar"]
 SURFACES: tuple[Surface, ...] = ("home", "discovery", "similar")
+
+REFUSED = "refused"
+"""``method`` of a request that ended without a list: it has no slots, and nobody was shown anything."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,9 @@ class Answer:
 
     Attributes:
         slots: The list, best first.
-        method: What made it: ``model``, ``most-popular``, ``item-vectors``.
+        method: What made it: ``model``, ``most-popular``, ``item-vectors``; ``refused`` where nothing did.
         reason: Why it was not ``model``, where that was asked: ``no-history``, ``time-limit``,
-            ``overload``, ``model-error``. None otherwise.
+            ``model-error``; of a refused request ``overload``, ``item-unknown``, ``failed``. None otherwise.
         history_length: Items of the history that the catalogue knows.
         unknown_items: Items of the history that it does not know, in their order.
         is_explored: The list was drawn.
@@ -132,7 +136,9 @@ class Assigned:
 
 @dataclass(frozen=True)
 class ServedList:
-    """A list that was answered, as the log keeps it.
+    """A list that was answered, or a request that ended without one, as the log keeps it.
+
+    Of the latter, ``answer`` has no slots and the method :data:`REFUSED`; its id was told to nobody.
 
     Attributes:
         recommendation_id: 32 hexadecimal digits, unique; later events name it.

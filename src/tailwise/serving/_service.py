@@ -9,9 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tailwise.errors import LogUnavailableError
+from tailwise.serving._batcher import OverloadedError
 from tailwise.serving._lineup import Lineup, Member
 from tailwise.serving._protocols import Assignment, ListSink, LiveHistory
-from tailwise.serving._records import Answer, Assigned, Filters, LoggedItem, Query, ServedList, Surface
+from tailwise.serving._records import (
+    REFUSED,
+    Answer,
+    Assigned,
+    Filters,
+    LoggedItem,
+    Query,
+    ServedList,
+    Surface,
+)
+from tailwise.serving._refusals import Refusals
 
 if TYPE_CHECKING:
     from tailwise.serving._engine import Engine
@@ -139,6 +150,9 @@ class _History:
 class Service:
     """Answers requests with the models of a line-up.
 
+    A request that was assigned a variant and ends without a list is kept too, behind its error
+    (``refusals``; close them before the sink).
+
     Args:
         lineup: Models, started.
         assignment: Who is answered by which; None: everybody by the first.
@@ -164,6 +178,7 @@ class Service:
         self._sink = sink
         self._live = live
         self._clock = clock
+        self.refusals = Refusals(sink)
 
     async def recommend(self, ask: Ask) -> Served:
         """Answer one request; the list is durable in the log before this returns, or says that it is not.
@@ -175,6 +190,15 @@ class Service:
         """
         started = time.perf_counter() if ask.received_at is None else ask.received_at
         assigned, warnings = self._assigned(ask)
+        try:
+            return await self._listed(ask, assigned, warnings, started)
+        except Exception as error:
+            self.refusals.keep(self._refused(ask, assigned, started, error))
+            raise
+
+    async def _listed(
+        self, ask: Ask, assigned: Assigned, warnings: tuple[str, ...], started: float
+    ) -> Served:
         with self.lineup.use(assigned.variant) as member:
             history = await self._history(ask, member)
             recommendation_id = uuid.uuid4().hex
@@ -195,6 +219,21 @@ class Service:
         is_logged = await self._keep(record)
         warnings += history.warnings + (() if is_logged else ("log-unavailable",))
         return Served(record, titles, is_logged, history.is_user_known, warnings)
+
+    def _refused(self, ask: Ask, assigned: Assigned, started: float, error: Exception) -> ServedList:
+        """What is kept of a request without a list."""
+        reasons = {OverloadedError: "overload", ItemUnknownError: "item-unknown"}
+        reason = next((word for kind, word in reasons.items() if isinstance(error, kind)), "failed")
+        return ServedList(
+            recommendation_id=uuid.uuid4().hex,
+            served_at=self._clock(),
+            surface=ask.surface,
+            user_id=ask.user_id,
+            assigned=assigned,
+            model=self.lineup[assigned.variant].engine.model.digest,
+            answer=Answer((), REFUSED, reason),
+            latency_ms=1000 * (time.perf_counter() - started),
+        )
 
     def _assigned(self, ask: Ask) -> tuple[Assigned, tuple[str, ...]]:
         if ask.variant is not None:

@@ -66,7 +66,7 @@ def drive(url: str, bodies: Sequence[str], *, connections: int, seconds: float, 
         url: On 127.0.0.1.
         bodies: JSON texts without line breaks, sent in turn, from the first again after the last.
         connections: Requests under way at any time, >= 1.
-        seconds: For how long, in 1..120.
+        seconds: For how long, in (0, 120]; whole ones for wrk.
         generator: ``wrk``, or ``python`` (slow itself: for small tests).
 
     Raises:
@@ -75,8 +75,8 @@ def drive(url: str, bodies: Sequence[str], *, connections: int, seconds: float, 
     """
     if not url.startswith("http://127.0.0.1:"):
         raise ValueError(f"url must begin with http://127.0.0.1:; got {url!r}.")
-    if not 1 <= seconds <= 120:
-        raise ValueError(f"seconds must be in 1..120; got {seconds}.")
+    if not 0 < seconds <= 120 or (generator == "wrk" and seconds != int(seconds)):
+        raise ValueError(f"seconds must be in (0, 120], whole for wrk; got {seconds} for {generator}.")
     found = (_wrk if generator == "wrk" else _python)(url, bodies, connections, seconds)
     if not found.n:
         raise RuntimeError(f"{url} must answer within {seconds} s; got no answer.")

@@ -1,15 +1,19 @@
 """What every benchmark leaves behind: an aligned table, one JSON line, and a folder that keeps both."""
 
+import hashlib
 import json
 import math
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tailwise.training import describe_surroundings
 
-__all__ = ["aligned", "keep", "median_interval", "rounded", "surroundings"]
+__all__ = ["aligned", "check_measured", "code_version", "keep", "median_interval", "rounded", "surroundings"]
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def surroundings() -> dict[str, Any]:
@@ -25,6 +29,68 @@ def surroundings() -> dict[str, Any]:
             **{name: found["packages"][name] for name in ("torch", "transformers", "peft")},
         },
     }
+
+
+def code_version(*paths: str) -> dict[str, str | None]:
+    """Say which code is measured: the commit, and a digest of the files that count.
+
+    The digest stays the same over commits that change other files only, and tells apart what no commit holds.
+
+    Args:
+        paths: Of files, or folders of Python files, from the root of the checkout.
+
+    Returns:
+        ``commit`` (None outside a checkout; ends in ``-dirty`` where these files differ from it) and
+        ``code``, the digest.
+
+    Raises:
+        ValueError: a path holds no Python file.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        whole = _ROOT / path
+        files = [whole] if whole.is_file() else sorted(whole.rglob("*.py"))
+        if not files:
+            raise ValueError(f"paths must hold Python files; got {path!r}.")
+        for file in files:
+            digest.update(f"{file.relative_to(_ROOT)}\0".encode() + file.read_bytes() + b"\0")
+    commit = None
+    if (_ROOT / ".git").exists():
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        commit += "-dirty" if _git("status", "--porcelain", "--", *paths) else ""
+    return {"commit": commit, "code": digest.hexdigest()[:12]}
+
+
+def check_measured(rows: Sequence[dict[str, Any]], now: dict[str, Any], *, name: Sequence[str]) -> None:
+    """Refuse rows that another run measured under conditions other than this one's.
+
+    Args:
+        rows: Each with ``measured``: ``date``, ``commit``, ``code``, ``config``, ``machine``.
+        now: The same of this run; dates and commits may differ.
+        name: Keys of a row that name it.
+
+    Raises:
+        ValueError: a row was measured by other code, with another config, or on another machine.
+    """
+    differing = []
+    for row in rows:
+        then = row["measured"]
+        why = [what for what in ("code", "config", "machine") if then[what] != now[what]]
+        if why:
+            row_name = " / ".join(str(row[key]) for key in name)
+            differing.append(f"{row_name!r} (another {', '.join(why)}; {then['date']}, {then['commit']})")
+    if differing:
+        raise ValueError(
+            "kept rows must be measured by the code, with the config and on the machine of this run; "
+            f"got {len(differing)} of {len(rows)} that were not.\n"
+            f"  First: {'; '.join(differing[:3])}.\n"
+            "  Keep them as they are with --keep-older, or measure all anew into another --output."
+        )
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int = 1) -> str:
@@ -65,11 +131,19 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
 
 
 def keep(folder: Path, record: dict[str, Any], config: dict[str, Any], table: str) -> None:
-    """Write ``table.txt``, ``result.json`` and ``config.json`` into ``folder``, over older ones."""
+    """Write ``table.txt``, ``result.json`` and ``config.json`` into ``folder``, over older ones.
+
+    Each is whole at any time: whoever stops the run finds the old one or the new one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.txt").write_text(table + "\n")
-    (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+    for name, text in (
+        ("table.txt", table),
+        ("result.json", json.dumps(record, indent=1, ensure_ascii=False)),
+        ("config.json", json.dumps(config, indent=1, ensure_ascii=False)),
+    ):
+        unfinished = folder / f".{name}"
+        unfinished.write_text(text + "\n")
+        unfinished.replace(folder / name)
 
 
 def rounded(values: dict[str, Any], digits: int = 6) -> dict[str, Any]:

@@ -5,7 +5,8 @@ serves until its standard input ends. Three routes take the body of a request fo
 
 * ``/v1/recommendations``: the service, its log in SQLite included;
 * ``/naive``: one call of :func:`tailwise.recommenders.recommend` per request, one after the other, no log;
-* ``/forget`` (no body): drops what the engine keeps of users, so that a measurement can begin cold.
+* ``/forget`` (no body): drops what the engine keeps of users, so that a measurement can begin cold; says
+  of how many something is kept still.
 """
 
 import argparse
@@ -117,8 +118,8 @@ def main() -> None:
         state_cache_mb=options.cache_mb,
         warm_up=options.kind != "title",  # of a minute; its first requests are thrown away instead
     )
-    engines = {"now": Engine(model, settings)}
-    lineup = Lineup({"control": Member(engines["now"], "made-up")}, drain_s=60.0)
+    engine = Engine(model, settings)
+    lineup = Lineup({"control": Member(engine, "made-up")}, drain_s=60.0)
     extra = APIRouter()
 
     @extra.post("/naive")
@@ -134,11 +135,8 @@ def main() -> None:
 
     @extra.post("/forget")
     async def forget() -> dict[str, Any]:
-        fresh = Engine(model, settings)
-        await fresh.start()
-        lineup.replace("control", Member(fresh, "made-up"))
-        engines["now"] = fresh
-        return {"forgotten": True}
+        await engine.forget(await engine.kept_users())
+        return {"n_kept": len(await engine.kept_users())}
 
     with tempfile.TemporaryDirectory() as folder:
         log = EventLog.open(f"sqlite:///{folder}/events.db", Path(folder) / "spool")
@@ -148,7 +146,7 @@ def main() -> None:
 
         @asynccontextmanager
         async def living() -> AsyncIterator[None]:
-            await engines["now"].start()
+            await engine.start()
             yield
             await lineup.close(10.0)
             await log.close(10.0)
@@ -164,7 +162,7 @@ def main() -> None:
         # Named as TCP: else the loop does not switch off Nagle's wait, which costs 40 ms an answer.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
-        server = _Server(uvicorn.Config(app, log_level="error", access_log=False), listener, engines)
+        server = _Server(uvicorn.Config(app, log_level="error", access_log=False), listener, engine)
 
         def watch() -> None:
             sys.stdin.read()
@@ -177,17 +175,14 @@ def main() -> None:
 class _Server(uvicorn.Server):
     """Says its port once it takes requests."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, engines: dict[str, Engine]) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, engine: Engine) -> None:
         super().__init__(config)
-        self._listener, self._engines = listener, engines
+        self._listener, self._engine = listener, engine
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets=sockets)
-        said = {
-            "port": self._listener.getsockname()[1],
-            "item_bytes": self._engines["now"].state().item_bytes,
-        }
+        said = {"port": self._listener.getsockname()[1], "item_bytes": self._engine.state().item_bytes}
         print(json.dumps(said), flush=True)
 
 

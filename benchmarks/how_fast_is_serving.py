@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/how_fast_is_serving.py --output benchmarks/results
+    python benchmarks/how_fast_is_serving.py --output benchmarks/results   # again: goes on where it stopped
     python benchmarks/how_fast_is_serving.py --setting tiny --generator python   # seconds, offline
 
 **Settings.** SmolLM2-135M as item-token LRS (untrained, LoRA of rank 8, made-up titles), all its 30 layers
@@ -24,7 +24,10 @@ repeats, the ratio is the median of the ratios of neighbours, with the smallest 
 those of the median repeat under that load; ``alone`` is the median with one connection.
 
 The last line of the output is one JSON object. With ``--output``, table, JSON and settings are kept in a
-folder named after date and question.
+folder named after date and question, anew with every row: a run that was stopped, or one of other ``--only``
+rows, measures what the folder lacks. Every row says when, by which code, with which settings and on which
+machine it was measured; where these are not those of the run, the folder is refused, unless ``--keep-older``
+says to keep such rows as they are.
 """
 
 import argparse
@@ -42,14 +45,20 @@ import httpx
 import numpy as np
 
 from _load import Load, drive
-from _record import aligned, keep, rounded, surroundings
+from _record import aligned, check_measured, code_version, keep, rounded, surroundings
 
 QUESTION = (
     "How many lists a second does the service answer, and how late, beside the same model called naively?"
 )
 SLUG = "how-fast-is-serving"
+MEASURED_CODE = (
+    *(f"src/tailwise/{stage}" for stage in ("interactions", "recommenders", "serving", "events")),
+    *(f"benchmarks/{name}.py" for name in ("how_fast_is_serving", "_serving_server", "_load")),
+)
 USERS = ("new", "returning", "unchanged")
 N_USERS, LENGTH, N_ROUNDS = 200, 20, 28  # users that return; items at first; times that they come
+
+Rows = dict[tuple[str, str], dict[str, Any]]  # by names of setting and users
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ SETTINGS = {
     "full": (
         Setting("30 layers, 10k items", "item-token", 10_000, 0),
         Setting("8 layers, 10k items", "item-token", 10_000, 8),
+        Setting("30 layers, 1M items", "item-token", 1_000_000, 0),
+        Setting("30 layers, 1M items, int8+float32", "item-token", 1_000_000, 0, "int8+float32"),
         Setting("8 layers, 1M items", "item-token", 1_000_000, 8),
         Setting("8 layers, 1M items, int8+float32", "item-token", 1_000_000, 8, "int8+float32"),
         Setting("30 layers, titles", "title", 1682, 0, users=("new",)),
@@ -189,72 +200,110 @@ def _come_once(url: str, bodies: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and keep the record where asked."""
+    """Measure what is missing, print, and keep the record where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--setting", choices=SETTINGS, default="full")
     parser.add_argument("--only", nargs="*", default=[], help="names of rows to measure")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--cache-mb", type=float, default=1024)
+    parser.add_argument("--cache-mb", type=float, default=1024.0)
     parser.add_argument("--generator", choices=["wrk", "python"], default="wrk")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="folder for <date>-<question>")
+    parser.add_argument("--date", help="of a folder to go on with; default today")
+    parser.add_argument("--keep-older", action="store_true", help="keep rows measured otherwise than now")
     options = parser.parse_args(arguments)
+    grid = SETTINGS[options.setting]
+    if unknown := set(options.only) - {setting.name for setting in grid}:
+        parser.error(f"--only must name rows of --setting {options.setting}; got {min(unknown)!r}.")
 
-    rows = []
-    for setting in SETTINGS[options.setting]:
-        if options.only and setting.name not in options.only:
+    folder = None
+    if options.output is not None:
+        folder = options.output / f"{options.date or surroundings()['date']}-{SLUG}"
+    rows = _kept(folder, grid, options)
+    for setting in grid:
+        missing = [users for users in setting.users if (setting.name, users) not in rows]
+        if not missing or (options.only and setting.name not in options.only):
             continue
+        measured = _conditions(options)
         with server_of(setting, options.cache_mb) as (url, said):
-            for users in setting.users:
-                rows.append(measure(setting, users, url, options) | {"item_bytes": said["item_bytes"]})
-    table = aligned(
-        [
-            "setting",
-            "users",
-            "lists/s",
-            "naive",
-            "×",
-            "p50 ms",
-            "p95",
-            "p99",
-            "alone",
-            "naive alone",
-            "items MB",
-        ],
-        [
-            [
-                row["setting"],
-                row["users"],
-                f"{row['per_second']:.1f}",
-                f"{row['naive_per_second']:.1f}",
-                f"{row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})",
-                *(f"{row[name]:.0f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-                f"{row['alone_p50_ms']:.0f}",
-                f"{row['naive_alone_p50_ms']:.0f}",
-                f"{row['item_bytes'] / 1e6:.0f}",
-            ]
-            for row in rows
-        ],
-        n_left=2,
-    )
-    config = {name: str(value) for name, value in vars(options).items() if name != "output"}
-    record = {
-        "question": QUESTION,
-        **surroundings(),
-        "config": config,
-        "rows": [
-            rounded(row)
-            | {"loads": {who: [rounded(one) for one in found] for who, found in row["loads"].items()}}
-            for row in rows
-        ],
-    }
+            for users in missing:
+                row = measure(setting, users, url, options) | {"item_bytes": said["item_bytes"]}
+                loads = {who: [rounded(one) for one in found] for who, found in row["loads"].items()}
+                rows[setting.name, users] = rounded(row) | {"loads": loads, "measured": measured}
+                if folder is not None:
+                    keep(folder, *_record(grid, rows, options))
+    record, _, table = _record(grid, rows, options)
     print(table)
     print(json.dumps(record, ensure_ascii=False))
-    if options.output is not None:
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings that a rate depends on."""
+    names = ("repeats", "seconds", "connections", "cache_mb", "generator")
+    return {name: getattr(options, name) for name in names}
+
+
+def _conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """When, of which code, how and where a row is measured."""
+    around = surroundings()
+    return {
+        "date": around["date"],
+        **code_version(*MEASURED_CODE),
+        "config": _config(options),
+        "machine": around["machine"],
+    }
+
+
+def _kept(folder: Path | None, grid: Sequence[Setting], options: argparse.Namespace) -> Rows:
+    """Rows that the folder has already."""
+    if folder is None or not (folder / "result.json").exists():
+        return {}
+    found = json.loads((folder / "result.json").read_text())["rows"]
+    if strange := {row["setting"] for row in found} - {setting.name for setting in grid}:
+        raise ValueError(
+            f"{folder} must hold rows of --setting {options.setting}; got {min(strange)!r}.\n"
+            "  Give another --output."
+        )
+    if not options.keep_older:
+        check_measured(found, _conditions(options), name=("setting", "users"))
+    return {(row["setting"], row["users"]): row for row in found}
+
+
+def _record(
+    grid: Sequence[Setting], rows: Rows, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Record, config and table of the rows there are, in the order of the grid."""
+    ordered = [
+        rows[setting.name, users]
+        for setting in grid
+        for users in setting.users
+        if (setting.name, users) in rows
+    ]
+    config = {"setting": options.setting, **_config(options)}
+    record = {"question": QUESTION, **surroundings(), "config": config, "rows": ordered}
+    return record, config, _table(ordered)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("setting", "users", "lists/s", "naive", "×", "p50 ms", "p95", "p99", "alone", "naive alone")
+    lines = [
+        (
+            row["setting"],
+            row["users"],
+            f"{row['per_second']:.1f}",
+            f"{row['naive_per_second']:.1f}",
+            f"{row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})",
+            *(f"{row[name]:.0f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
+            f"{row['alone_p50_ms']:.0f}",
+            f"{row['naive_alone_p50_ms']:.0f}",
+            f"{row['item_bytes'] / 1e6:.0f}",
+        )
+        for row in rows
+    ]
+    return aligned((*header, "items MB"), lines, n_left=2)
 
 
 if __name__ == "__main__":

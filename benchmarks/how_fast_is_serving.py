@@ -151,6 +151,7 @@ def measure(setting: Setting, users: str, url: str, options: argparse.Namespace)
     routes = {"service": f"{url}/v1/recommendations", "naive": f"{url}/naive"}
 
     def load(who: str, connections: int) -> Load:
+        _come_once(routes["service"], bodies[-1:])  # answered once what the last load left waiting is
         if who == "service":  # begin cold; then those who return come once, untimed
             httpx.post(f"{url}/forget", timeout=300, trust_env=False).raise_for_status()
         _come_once(routes[who], bodies[:N_USERS] if who == "service" and users != "new" else bodies[-1:])

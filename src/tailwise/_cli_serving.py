@@ -54,6 +54,7 @@ def serve(
     decide: str | None = None,
     monitor: str | None = None,
     clock_from_header: Annotated[bool, Flag] = False,
+    drill: Annotated[list[str] | None, Flag] = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> None:
     """Answer requests for recommendations over HTTP, and keep every list and event; see docs/serving.md.
@@ -80,11 +81,14 @@ def serve(
         decide: How often to decide about running experiments, such as every=60s; by default never.
         monitor: How often to look at the live lists for drift, such as every=1h; by default never.
         clock_from_header: Take the time from requests, for simulations on this machine alone.
+        drill: NAME=fail:SHARE, NAME=slow:TIME or NAME=fail:0.1,slow:300ms: break a model on purpose, on this
+            machine alone, to see that it is noticed. Repeat for several.
         set_: Any setting, e.g. --set engine.max_batch=64.
     """
     from tailwise.jobs._config_file import merged, parse_setting
     from tailwise.jobs._serve import serve as run
     from tailwise.jobs._serve_config import load_serve_config
+    from tailwise.jobs._serve_drill import parse_drills
     from tailwise.jobs._serve_models import parse_model
 
     given: dict[str, Any] = {
@@ -105,6 +109,7 @@ def serve(
         "decide": decide,
         "monitor": monitor,
         "clock_from_header": clock_from_header or None,
+        "drill": parse_drills(drill) if drill else None,
     }
     flags = {name: value for name, value in given.items() if value is not None}
     settings = load_serve_config(

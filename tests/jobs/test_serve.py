@@ -488,3 +488,23 @@ def test_a_model_that_is_not_there_is_refused_before_anything_is_loaded(run, tmp
     with pytest.raises(error, match=named):
         serve(configured(run, tmp_path, models={"control": source}))
     assert not (tmp_path / "e.db").exists()
+
+
+@pytest.mark.slow
+def test_a_drill_breaks_the_model_that_it_names_and_is_said_wherever_one_looks(start, tmp_path):
+    server = start(tmp_path, "--drill=treatment=fail:1", "--set=engine.warm_up=false").wait_until_ready()
+    broken = server.listed(history=["i01"], variant="treatment")
+    assert (broken["method"], broken["reason"]) == ("most-popular", "model-error")
+    whole = server.listed(history=["i01"], variant="control")
+    assert whole["method"] == "model"
+    ready = server.ask("GET", "/readyz")
+    assert ready.headers["x-tailwise-drill"] == "treatment=fail:1"
+    drills = {model["name"]: model["drill"] for model in ready.json()["models"]}
+    assert drills == {"control": None, "treatment": "fail:1"}
+    assert "broken on purpose: treatment (fail:1)" in server.out.read_text()
+    (line,) = [line for line in server.lines() if line["event"].startswith("drill")]
+    assert (line["level"], line["name"], line["drill"]) == ("warning", "treatment", "fail:1")
+    swapped = server.ask("PUT", "/v1/models/treatment", {"source": "run/adamw"})
+    assert swapped.status_code == 200
+    assert server.listed(history=["i01"], variant="treatment")["reason"] == "model-error"
+    assert server.stop() == 0

@@ -9,6 +9,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._serve_config import ServeConfig
 from tailwise.jobs._serve_deployment import DeploymentFolder
+from tailwise.jobs._serve_drill import check_may_be_drilled
 from tailwise.jobs._serve_models import parse_source
 from tailwise.jobs._serve_supervisor import supervise
 from tailwise.jobs._serve_worker import run_worker
@@ -42,6 +43,10 @@ def serve(config: ServeConfig, *, say: Callable[[str], None] = print) -> int:
             f"host must be of the loopback, such as 127.0.0.1, without an API key; got {config.host!r}.\n"
             f"  Make one: {_HOW_TO} --state {config.state}"
         )
+    if config.drill:
+        check_may_be_drilled(is_local=config.is_local, has_keys=store.are_required())
+        said = ", ".join(f"{name} ({drill})" for name, drill in config.drill.items())
+        say(f"A drill: broken on purpose: {said}.")
     with _claimed(Path(config.state)), _bound(config) as listener:
         folder = DeploymentFolder(Path(config.state))
         deployment = folder.begin(config.models)

@@ -61,6 +61,8 @@ class ServeConfig:
             holds a secret. Empty: nobody is told.
         clock_from_header: Requests say what time it is; see docs/rollout.md. For simulations on one machine:
             refused beyond the loopback, and where there are keys.
+        drill: Name of a served model -> what it does wrong on purpose, such as ``fail:0.1,slow:300ms``; see
+            docs/rollout.md. Refused beyond the loopback, and where there are keys. Empty: nothing.
         engine: How a model answers; see :class:`~tailwise.serving.EngineSettings`.
     """
 
@@ -91,6 +93,7 @@ class ServeConfig:
     monitor: str = ""
     webhook_url: str = ""
     clock_from_header: bool = False
+    drill: dict[str, str] = field(default_factory=dict)
     engine: EngineSettings = EngineSettings()
 
     def __post_init__(self) -> None:
@@ -130,9 +133,11 @@ class ServeConfig:
                     f"cors_origins must hold origins such as https://shop.example; got {origin!r}. "
                     "'*' is refused: name each."
                 )
+        from tailwise.jobs._serve_drill import drills_of
         from tailwise.serving._http_limits import parse_rate
 
         parse_rate("rate_limit", self.rate_limit)
+        drills_of(self.drill, self.models)
 
     @property
     def is_local(self) -> bool:

@@ -16,6 +16,7 @@ from tailwise.events._log import EventLog
 from tailwise.jobs._serve_deployment import Change, Deployed, DeploymentFolder, joined
 from tailwise.jobs._serve_models import load_served, parse_source
 from tailwise.schema import BRAND, CATEGORY, ITEM, PRICE
+from tailwise.serving._drill import Drill
 from tailwise.serving._engine import Engine
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._http_log import log
@@ -41,6 +42,7 @@ def build_member(
     device: torch.device,
     settings: EngineSettings,
     changes: Sequence[Change] = (),
+    drill: Drill | None = None,
 ) -> Member:
     """Load a model and make its engine, not started; takes long: call it in a thread.
 
@@ -48,7 +50,7 @@ def build_member(
         TailwiseError: the model cannot be loaded.
     """
     loaded = load_served(name, parse_source(deployed.source, root), device)
-    engine = Engine(loaded.model, settings)
+    engine = Engine(loaded.model, settings, drill=drill)
     if changes:
         engine.replace_catalogue(changed_catalogue(engine.model.catalogue, changes))
     return Member(
@@ -87,6 +89,7 @@ class WorkerControl:
         worker: Number of this process.
         changes: Changes of the catalogue that the line-up has taken up already, where the next begin in
             the file, and the number of the last.
+        drills: By name; a model that is swapped in does as wrong as the one before.
     """
 
     def __init__(
@@ -101,7 +104,9 @@ class WorkerControl:
         metrics: Metrics,
         worker: int,
         changes: tuple[Sequence[Change], int, int | None] = ((), 0, None),
+        drills: Mapping[str, Drill] | None = None,
     ) -> None:
+        self._drills = dict(drills or {})
         self.is_ready = False
         self._folder = folder
         self._lineup = lineup
@@ -133,6 +138,7 @@ class WorkerControl:
                     source=member.source,
                     digest=member.engine.model.digest,
                     generation=member.generation,
+                    drill=None if member.engine.drill is None else str(member.engine.drill),
                 )
                 for name, member in members.items()
             ],
@@ -247,6 +253,7 @@ class WorkerControl:
                 device=self._device,
                 settings=self._settings,
                 changes=tuple(self._changes),
+                drill=self._drills.get(name),
             )
             await member.engine.start()
         except TailwiseError:

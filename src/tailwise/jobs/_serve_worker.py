@@ -28,6 +28,7 @@ from tailwise.jobs._serve_config import ServeConfig, as_text
 from tailwise.jobs._serve_control import WorkerControl, build_member
 from tailwise.jobs._serve_deletions import Forgetter
 from tailwise.jobs._serve_deployment import DeploymentFolder
+from tailwise.jobs._serve_drill import DrillHeader, drills_of
 from tailwise.jobs._serve_pages import PAGES, ServedPages
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._http_app import create_app
@@ -70,6 +71,9 @@ def run_worker(
     set_up_logging(config.log_level, worker=worker)
     if worker == 0:
         log(logging.INFO, "settings", **as_text(config))
+    drills = drills_of(config.drill, config.models)
+    for name, drill in drills.items():
+        log(logging.WARNING, "drill: a model is broken on purpose", name=name, drill=str(drill))
     folder = DeploymentFolder(Path(config.state))
     deployment = folder.read()
     changes, offset, number = folder.changes_after(0)
@@ -77,7 +81,13 @@ def run_worker(
     root = Path(config.model_root)
     members = {
         name: build_member(
-            name, deployed, root=root, device=device, settings=engine_settings, changes=changes
+            name,
+            deployed,
+            root=root,
+            device=device,
+            settings=engine_settings,
+            changes=changes,
+            drill=drills.get(name),
         )
         for name, deployed in deployment.models.items()
     }
@@ -94,6 +104,7 @@ def run_worker(
         metrics=metrics,
         worker=worker,
         changes=(changes, offset, number),
+        drills=drills,
     )
     experiments = ServedExperiments(config, default=lineup.default, worker=worker)
     service = Service(
@@ -148,6 +159,8 @@ def run_worker(
 
     if config.clock_from_header:
         app.add_middleware(ClockFromHeader)
+    if drills:
+        app.add_middleware(DrillHeader, drills=drills)
 
     def started() -> None:
         control.announce()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tailwise.errors import DataError
 from tailwise.serving._batcher import Batcher, EngineClosedError, OverloadedError
+from tailwise.serving._drill import Drill
 from tailwise.serving._engine_settings import EngineSettings
 from tailwise.serving._exploration import draw_list
 from tailwise.serving._popular import PopularItems
@@ -74,18 +75,22 @@ class Engine:
     Args:
         model: What answers. Its recommender is the engine's from now on.
         settings: See :class:`EngineSettings`.
+        drill: What the model does wrong on purpose; None: nothing.
 
     Raises:
         ConfigError: a setting does not suit the model.
     """
 
-    def __init__(self, model: ServedModel, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self, model: ServedModel, settings: EngineSettings | None = None, *, drill: Drill | None = None
+    ) -> None:
         self._model = model
         self.settings = settings or EngineSettings()
+        self.drill = drill
         self._popular = PopularItems(model.catalogue.counts)
         self._ranker = Ranker(model.recommender, self.settings)
         self._batcher = Batcher[Question, Ranked](
-            self._ranker.answer,
+            self._ranker.answer if drill is None else drill.slowed(self._ranker.answer),
             max_batch=self.settings.max_batch,
             weigh=self._ranker.n_to_read,
             max_weight=self.settings.max_batch_items,
@@ -253,6 +258,8 @@ class Engine:
     async def _asked(self, question: Question, timeout_s: float) -> Ranked | str:
         """The model's reply, or why there is none."""
         try:
+            if self.drill is not None:
+                self.drill.fail_by_chance()
             return await self._batcher.ask(question, timeout_s)
         except OverloadedError:
             raise

@@ -185,7 +185,9 @@ def state_router(control: Control, metrics: Metrics) -> APIRouter:
             worker=state.worker,
             generation=state.generation,
             models=[
-                ReadyModel(name=model.name, digest=model.digest, generation=model.generation)
+                ReadyModel(
+                    name=model.name, digest=model.digest, generation=model.generation, drill=model.drill
+                )
                 for model in state.models
             ],
         )

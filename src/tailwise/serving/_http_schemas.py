@@ -183,6 +183,7 @@ class ServedState(BaseModel):
     source: str = Field(description="RUN/VARIANT/seed-N, as the deployment names it.")
     digest: str
     generation: int = Field(description="Of the deployment that brought it; 0 is the start.")
+    drill: str | None = Field(default=None, description="What it does wrong on purpose; null: nothing.")
 
 
 class WorkerState(BaseModel):
@@ -210,6 +211,7 @@ class ReadyModel(BaseModel):
     name: str
     digest: str
     generation: int
+    drill: str | None = Field(default=None, description="What it does wrong on purpose; null: nothing.")
 
 
 class Ready(BaseModel):

@@ -214,7 +214,7 @@ class Service:
                 model=member.engine.model.digest,
                 answer=answer,
                 latency_ms=1000 * (time.perf_counter() - started),
-                context={"similar_to": ask.item_id} if ask.item_id is not None else {},
+                context=_context(ask, member),
             )
         is_logged = await self._keep(record)
         warnings += history.warnings + (() if is_logged else ("log-unavailable",))
@@ -224,15 +224,17 @@ class Service:
         """What is kept of a request without a list."""
         reasons = {OverloadedError: "overload", ItemUnknownError: "item-unknown"}
         reason = next((word for kind, word in reasons.items() if isinstance(error, kind)), "failed")
+        member = self.lineup[assigned.variant]
         return ServedList(
             recommendation_id=uuid.uuid4().hex,
             served_at=self._clock(),
             surface=ask.surface,
             user_id=ask.user_id,
             assigned=assigned,
-            model=self.lineup[assigned.variant].engine.model.digest,
+            model=member.engine.model.digest,
             answer=Answer((), REFUSED, reason),
             latency_ms=1000 * (time.perf_counter() - started),
+            context=_context(ask, member),
         )
 
     def _assigned(self, ask: Ask) -> tuple[Assigned, tuple[str, ...]]:
@@ -314,6 +316,12 @@ def draw(seed: int, recommendation_id: str) -> tuple[float, int]:
     """
     digest = hashlib.blake2b(f"{seed}:{recommendation_id}".encode(), digest_size=16).digest()
     return int.from_bytes(digest[:7]) / 2**56, int.from_bytes(digest[8:]) >> 1
+
+
+def _context(ask: Ask, member: Member) -> dict[str, str]:
+    """What the log keeps beside the list: what it shall resemble, and that the model was in a drill."""
+    context = {} if ask.item_id is None else {"similar_to": ask.item_id}
+    return context if member.engine.drill is None else context | {"drill": str(member.engine.drill)}
 
 
 def _titles(model: "ServedModel", answer: Answer) -> tuple[str, ...]:

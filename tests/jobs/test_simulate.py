@@ -17,6 +17,7 @@ from tailwise.interactions import Catalogue, build_dataset, load_catalogue, load
 from tailwise.jobs._experiments_clock import CLOCK_HEADER
 from tailwise.jobs._experiments_decider import Decider
 from tailwise.jobs._run_data import RunData
+from tailwise.jobs._serve_drill import DRILL_HEADER
 from tailwise.jobs._simulate import SimulateConfig, simulate
 from tailwise.jobs._simulate_client import ServiceClient
 from tailwise.jobs._simulate_scenarios import SCENARIOS, find_scenario
@@ -199,6 +200,8 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(sent)))
         if self.server.tells:
             self.send_header(CLOCK_HEADER, "told")
+        if self.server.drill:
+            self.send_header(DRILL_HEADER, self.server.drill)
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
@@ -212,7 +215,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 def service():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     server.daemon_threads = True
-    server.asked, server.events, server.busy, server.tells = [], [], 0, True
+    server.asked, server.events, server.busy, server.tells, server.drill = [], [], 0, True, ""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{server.server_port}"
@@ -303,3 +306,32 @@ def test_a_simulation_that_was_stopped_and_resumed_says_what_an_uninterrupted_on
 def test_only_an_experiment_that_runs_is_simulated(service, decider, shoppers, tmp_path):
     with pytest.raises(ConfigError, match="experiment 'x' must be running; got draft"):
         simulate("x", SimulateConfig(service.url), shoppers, decider, state=tmp_path)
+
+
+@pytest.mark.parametrize("drill", ["", "control=fail:0.5"])
+def test_a_treatment_that_the_service_does_not_break_is_not_called_broken(
+    service, decider, shoppers, tmp_path, drill
+):
+    decider.store.act("x", "start", by="person:a")
+    service.drill = drill
+    config = SimulateConfig(service.url, users=20, days=0.5, rate=5000.0, scenario="broken")
+    words = "scenario broken needs a service that breaks 'treatment'; got (none|control) broken.*"
+    with pytest.raises(ConfigError, match=words + "--drill treatment=fail:0.2,slow:600ms"):
+        simulate("x", config, shoppers, decider, state=tmp_path)
+    assert service.events == []
+
+
+def test_a_service_that_breaks_the_treatment_is_simulated_and_what_it_breaks_is_said(
+    service, decider, shoppers, tmp_path
+):
+    decider.store.act("x", "start", by="person:a")
+    service.drill = "treatment=fail:0.2,slow:600ms"
+    said = []
+    config = SimulateConfig(service.url, users=20, days=0.5, rate=5000.0, scenario="broken")
+    assert simulate("x", config, shoppers, decider, state=tmp_path, say=said.append).is_finished
+    assert said[0] == "The service breaks treatment on purpose: fail:0.2,slow:600ms."
+
+
+def test_lists_are_lost_in_the_world_that_says_so_and_in_no_other():
+    assert {name for name, world in SCENARIOS.items() if world.lost_share} == {"lost"}
+    assert {name for name, world in SCENARIOS.items() if world.needs_drill} == {"broken"}

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,10 +150,14 @@ def simulate(
     place = Place.read(file, course) if config.resume else Place.new(course, rollout, decider)
     client = ServiceClient(config.url, rate=config.rate)
     try:
-        client.check(place.began_at)
+        drills = client.check(place.began_at)
+        for drilled, drill in drills.items():
+            say(f"The service breaks {drilled} on purpose: {drill}.")
         run = _Run(config, shoppers, decider, client, rollout, place=place, say=say, pause=pause)
         if find_scenario(config.scenario).needs_equal_models:
             run.check_models_are_one()
+        if find_scenario(config.scenario).needs_drill:
+            run.check_treatment_is_drilled(drills)
         with _told_to_stop() as told:
             run.go(told, lambda: place.write(file))
     finally:
@@ -248,6 +252,16 @@ class _Run:
                 "scenario a-a needs one model under both names; got two. Serve it: "
                 f"tailwise serve --model {self._experiment.control}=RUN/VARIANT "
                 f"--model {self._experiment.treatment}=RUN/VARIANT --clock-from-header"
+            )
+
+    def check_treatment_is_drilled(self, drills: Mapping[str, str]) -> None:
+        """Refuse to call a treatment broken that is not."""
+        treatment = self._experiment.treatment
+        if treatment not in drills:
+            raise ConfigError(
+                f"scenario {self._config.scenario} needs a service that breaks {treatment!r}; got "
+                f"{', '.join(drills) or 'none'} broken. Start it with "
+                f"--drill {treatment}=fail:0.2,slow:600ms --clock-from-header"
             )
 
     def go(self, told: threading.Event, keep: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from tailwise.errors import ConfigError, TailwiseError
 from tailwise.jobs._experiments_clock import CLOCK_HEADER
+from tailwise.jobs._serve_drill import DRILL_HEADER, drills_in_header
 
 __all__ = ["ServiceClient"]
 
@@ -41,8 +42,11 @@ class ServiceClient:
         self._next_at = 0.0
         self._open: list[http.client.HTTPConnection] = []
 
-    def check(self, at: float) -> None:
+    def check(self, at: float) -> dict[str, str]:
         """Refuse a service that is not there, or does not take its time from requests.
+
+        Returns:
+            The drills that it runs: name of a model -> what it does wrong.
 
         Raises:
             ConfigError: with what to do.
@@ -59,6 +63,7 @@ class ServiceClient:
                 f"the service on {self.url} must take its time from requests; it does not. Start one for "
                 "simulations with --clock-from-header: two weeks would take two weeks otherwise."
             )
+        return drills_in_header(headers.get(DRILL_HEADER, ""))
 
     def post(self, path: str, body: Any, at: float) -> Any:
         """Send a request and return the answer; a service that is busy is asked again.

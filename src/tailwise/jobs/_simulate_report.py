@@ -22,7 +22,14 @@ def finish(name: str, config: SimulateConfig, found: Simulation, decider: Decide
     status = status_of(decider, name)
     client = ServiceClient(config.url, rate=config.rate)
     try:
-        truth = truth_of(client, found.crowd, status.rollout.experiment, k=config.k, at=found.now)
+        truth = truth_of(
+            client,
+            found.crowd,
+            status.rollout.experiment,
+            k=config.k,
+            at=found.now,
+            concurrency=config.concurrency,
+        )
     finally:
         client.close()
     days = (found.now - found.began_at) / 86_400

@@ -23,6 +23,7 @@ class HttpScenario:
         bot_share: Users who are machines: they visit ``bot_visits_per_day``, click at random, never buy.
         bot_visits_per_day: Of a bot.
         needs_equal_models: Both names must serve one model.
+        needs_drill: The service must break the treatment on purpose (``tailwise serve --drill``).
     """
 
     name: str
@@ -36,6 +37,7 @@ class HttpScenario:
     bot_share: float = 0.0
     bot_visits_per_day: float = 20.0
     needs_equal_models: bool = False
+    needs_drill: bool = False
 
 
 SCENARIOS = {
@@ -47,7 +49,8 @@ SCENARIOS = {
         ),
         HttpScenario("a-a", "one model under both names", needs_equal_models=True),
         HttpScenario("over-correction", "people like rare items half as much", tail_appeal=0.5),
-        HttpScenario("broken", "a fifth of the treatment's lists never reach the screen", lost_share=0.2),
+        HttpScenario("broken", "the treatment fails and is slow, as the service was told", needs_drill=True),
+        HttpScenario("lost", "a fifth of the treatment's lists never reach the screen", lost_share=0.2),
         HttpScenario("novelty", "rare items please at first, and that fades", novelty=1.0),
         HttpScenario(
             "drift",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import tailwise
 from tailwise._cli_experiments import experiment_app, simulate
+from tailwise._cli_monitor import monitor
 from tailwise._cli_ope import ope
 from tailwise._cli_serving import serving_app
 from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
@@ -29,6 +30,7 @@ assets_app = App(name="assets", help="Data sets and models that Tailwise knows: 
 app.command(assets_app)
 app.command(serving_app, name="*")
 app.command(experiment_app)
+app.command(monitor)
 app.command(ope)
 app.command(simulate)
 

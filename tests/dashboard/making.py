@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from tailwise.dashboard import (
     Access,
     Alarm,
+    Deliveries,
     ExperimentTables,
     ListMaker,
     LiveTables,
+    Outcome,
     PageCache,
     ShownItem,
     ShownList,
@@ -195,6 +197,20 @@ def choices(*, days: int = 9, per_day: int = 80, shift: int = 0) -> pl.DataFrame
     )
 
 
+class Sink:
+    """Takes alarms, or does not; keeps what it was sent."""
+
+    def __init__(self, name: str = "hook", answer: Outcome = "taken") -> None:
+        self.name, self.answer = name, answer
+        self.alarms: list[tuple[Alarm, ...]] = []
+        self.ids: list[str] = []
+
+    def send(self, alarms: Sequence[Alarm], *, delivery: str) -> Outcome:
+        self.alarms.append(tuple(alarms))
+        self.ids.append(delivery)
+        return self.answer
+
+
 class FakeSource:
     """A source in memory; counts what it was asked, and fails when told to."""
 
@@ -204,6 +220,7 @@ class FakeSource:
         self.number = 1
         self.is_away = False
         self.told: list[Alarm] = []
+        self.owed = Deliveries()
         table = outcomes()
         self.made = tables or ExperimentTables(
             table,
@@ -246,6 +263,10 @@ class FakeSource:
     def alarms(self) -> Sequence[Alarm]:
         self._note("alarms")
         return self.told
+
+    def deliveries(self) -> Deliveries:
+        self._note("deliveries")
+        return self.owed
 
     def _rollout(self, name: str) -> Rollout:
         return next(r for r in self.given if r.experiment.name == name)

@@ -11,6 +11,7 @@ from tailwise.dashboard import (
     LiveAudit,
     MonitorGauges,
     MonitorSettings,
+    Outbox,
     audit_lists,
     compare_exposure,
     monitor_forever,
@@ -21,7 +22,7 @@ from tailwise.dashboard._live_audit import Share
 from tailwise.dashboard._monitor_rules import exposure_findings
 from tailwise.errors import DataError, LogUnavailableError
 from tailwise.segments import segment_items
-from tests.dashboard.making import DAY, START, choices, slots
+from tests.dashboard.making import DAY, START, Sink, choices, slots
 
 ITEMS = [f"i{i:02d}" for i in range(40)]
 # i00..i07 are the head: 20 % of the items.
@@ -43,15 +44,6 @@ class Log:
 
     def events(self, since=None, until=None):
         yield self.chosen.filter((pl.col("occurred_at") >= since) & (pl.col("occurred_at") < until))
-
-
-class Sink:
-    def __init__(self, answer=True):
-        self.sent, self.answer = [], answer
-
-    def send(self, alarms):
-        self.sent.append(list(alarms))
-        return self.answer
 
 
 def look(tmp_path, log, *, at=NOW, settings=BOUNDS, segments=SEGMENTS, **rest):
@@ -181,21 +173,48 @@ def test_segments_of_the_users_own_cannot_move(tmp_path):
     assert look(tmp_path, Log(), segments=own).moved is None
 
 
-def test_sinks_hear_of_news_once_and_one_that_is_away_is_counted(tmp_path):
-    near, away = Sink(), Sink(answer=False)
+def test_sinks_hear_of_news_once_and_one_that_is_away_is_owed_them_until_it_is_back(tmp_path):
+    near, away = Sink("near"), Sink("away", "away")
     log = Log(slots(last_tail=0.02))
-    first = look(tmp_path, log, sinks=[near, away])
-    again = look(tmp_path, log, at=NOW + 1, sinks=[near, away])
-    assert (first.undelivered, again.undelivered) == (1, 0)
-    assert len(near.sent) == 1
-    assert [alarm.kind for alarm in near.sent[0]] == [alarm.kind for alarm in first.new]
+    outbox = Outbox(AlarmFile(tmp_path / "alarms.jsonl"), [near, away])
+    first = look(tmp_path, log, outbox=outbox)
+    again = look(tmp_path, log, at=NOW + 1, outbox=outbox)
+    assert [(each.sink, each.n) for each in again.deliveries.owed] == [("away", 1)]
+    away.answer = "taken"
+    assert look(tmp_path, log, at=NOW + 2, outbox=outbox).deliveries.n_owed == 0
+    assert near.alarms == away.alarms[-1:] == [first.new]
+    assert len(set(away.ids)) == 1
+
+
+def test_what_is_owed_is_sent_also_while_the_log_is_away(tmp_path):
+    class Away(Log):
+        def slots(self, since=None, until=None):
+            raise LogUnavailableError("away")
+
+    hook = Sink("hook", "away")
+    outbox = Outbox(AlarmFile(tmp_path / "alarms.jsonl"), [hook])
+    look(tmp_path, Log(slots(last_tail=0.02)), outbox=outbox)
+    hook.answer = "taken"
+    with pytest.raises(LogUnavailableError):
+        look(tmp_path, Away(), at=NOW + 1, outbox=outbox)
+    assert (len(hook.ids), outbox.state().n_owed) == (2, 0)
+
+
+def test_the_outbox_of_other_alarms_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"outbox must be that of .*alarms.jsonl'; got that of .*other"):
+        look(tmp_path, Log(), outbox=Outbox(AlarmFile(tmp_path / "other")))
 
 
 def test_gauges_show_the_last_look(tmp_path):
     registry = CollectorRegistry()
     gauges = MonitorGauges(registry)
-    report = look(tmp_path, Log(slots(last_tail=0.02)))
+    outbox = Outbox(AlarmFile(tmp_path / "alarms.jsonl"), [Sink("hook", "away")])
+    report = look(tmp_path, Log(slots(last_tail=0.02)), outbox=outbox)
     gauges.observe(report, AlarmFile(tmp_path / "alarms.jsonl").open_ones())
+    assert registry.get_sample_value("tailwise_monitor_owed_deliveries") == 1
+    assert registry.get_sample_value("tailwise_monitor_owed_since_seconds") == NOW
+    assert registry.get_sample_value("tailwise_monitor_undelivered_sinks") == 1
+    assert registry.get_sample_value("tailwise_monitor_given_up_deliveries") == 0
     text = generate_latest(registry).decode()
     assert registry.get_sample_value("tailwise_monitor_last_look_seconds") == NOW
     assert 'tailwise_monitor_lists{stretch="window"} 60.0' in text

@@ -7,7 +7,16 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from tailwise.dashboard import Access, Alarm, PageCache, ServedLists, dashboard_routes
+from tailwise.dashboard import (
+    Access,
+    Alarm,
+    Deliveries,
+    GivenUp,
+    Owed,
+    PageCache,
+    ServedLists,
+    dashboard_routes,
+)
 from tailwise.errors import DataError
 from tailwise.experiments import Rollout
 from tests.dashboard.making import HOSTILE, START, FakeSource, app, experiment, running
@@ -311,3 +320,18 @@ def test_a_model_that_is_not_served_is_said_with_its_remedy(tmp_path):
         assert "tailwise serve --model treatment=RUN/VARIANT" in side.text
     finally:
         client.close()
+
+
+def test_alarms_that_nobody_took_are_said_on_both_pages_with_receiver_number_and_moment(folder):
+    source = FakeSource(running())
+    made = app(source, folder)
+    before = ask(made, "", "/live")
+    assert all("owed to" not in page.text and "given up" not in page.text for page in before)
+    source.owed = Deliveries(
+        (Owed("hook-1234", 2, START),), (GivenUp("<b>old", "age", 1, START - 9e5, START),)
+    )
+    for page in ask(made, "", "/live"):
+        assert page.status_code == 200
+        assert "2 deliveries of alarms owed to <bdi>hook-1234</bdi></b> since 21 Sep 2026" in page.text
+        assert "1 delivery of alarms to <bdi>&lt;b&gt;old</bdi> given up" in page.text
+        assert "owed for too long" in page.text

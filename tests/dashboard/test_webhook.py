@@ -10,6 +10,7 @@ import pytest
 from tailwise.dashboard import Alarm, Webhook
 from tailwise.errors import ConfigError
 
+ID = "d" * 32
 SECRET = b"0123456789abcdef"
 ALARM = Alarm(1.0, "raised", "exposure", "tail", "alarm", "The tail share fell.", {"share": 0.1})
 
@@ -61,7 +62,7 @@ def hook(url, **changes):
 def test_alarms_arrive_as_json_with_a_signature_that_the_receiver_can_check():
     with Receiver() as receiver:
         made, waits = hook(receiver.url)
-        assert made.send([ALARM])
+        assert made.send([ALARM], delivery=ID) == "taken"
     path, headers, body = receiver.got[0]
     assert path == "/hook/secret-path"
     assert json.loads(body)["alarms"][0]["message"] == "The tail share fell."
@@ -72,29 +73,29 @@ def test_alarms_arrive_as_json_with_a_signature_that_the_receiver_can_check():
 
 def test_without_a_secret_nothing_is_signed():
     with Receiver() as receiver:
-        assert hook(receiver.url, secret=None)[0].send([ALARM])
+        assert hook(receiver.url, secret=None)[0].send([ALARM], delivery=ID) == "taken"
     assert "x-tailwise-signature" not in receiver.got[0][1]
 
 
 def test_a_receiver_that_is_busy_is_tried_again_ever_more_slowly_under_one_name():
-    with Receiver(503, 429, 500) as receiver:
+    with Receiver(503, 429, 521) as receiver:
         made, waits = hook(receiver.url)
-        assert made.send([ALARM])
+        assert made.send([ALARM], delivery=ID) == "taken"
     assert waits == [1.0, 2.0, 4.0]
-    assert len({headers["x-tailwise-delivery"] for _, headers, _ in receiver.got}) == 1
+    assert [headers["x-tailwise-delivery"] for _, headers, _ in receiver.got] == [ID] * 4
 
 
 def test_a_receiver_that_refuses_is_not_tried_again():
     with Receiver(403) as receiver:
         made, waits = hook(receiver.url)
-        assert not made.send([ALARM])
+        assert made.send([ALARM], delivery=ID) == "refused"
     assert (len(receiver.got), waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [301, 307])
 def test_redirects_are_not_followed(status):
     with Receiver(status) as receiver:
-        assert not hook(receiver.url)[0].send([ALARM])
+        assert hook(receiver.url)[0].send([ALARM], delivery=ID) == "refused"
     assert len(receiver.got) == 1
 
 
@@ -103,19 +104,25 @@ def test_a_receiver_that_is_away_is_said_without_the_address_path_or_secret(capl
         url = receiver.url
     made, waits = hook(url, attempts=3)
     with caplog.at_level(logging.DEBUG, logger="tailwise.monitor"):
-        assert not made.send([ALARM])
+        assert made.send([ALARM], delivery=ID) == "away"
     assert len(waits) == 2
     assert "webhook at 127.0.0.1 did not take 1 alarms" in caplog.text
     for hidden in ("secret-path", SECRET.decode()):
         assert hidden not in caplog.text
-        assert hidden not in repr(made)
+        assert hidden not in repr(made) + made.name
+
+
+def test_two_addresses_at_one_host_have_two_names_that_stay():
+    one, again, other = (Webhook(f"https://host/{path}").name for path in ("a", "a", "b"))
+    assert one == again != other
+    assert one.startswith("host-")
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     with Receiver() as receiver:
-        assert hook(receiver.url)[0].send([ALARM])
+        assert hook(receiver.url)[0].send([ALARM], delivery=ID) == "taken"
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "data:,x", "http://", "host/x", ""])

@@ -11,6 +11,7 @@ from tailwise.jobs._monitor import ServiceMonitor
 from tailwise.jobs._run_data import prepare_run_data
 from tailwise.jobs._run_folder import RunFolder
 from tailwise.jobs._serve_deployment import DeploymentFolder
+from tests.dashboard.making import Sink
 
 from .builders import tiny_config
 from .rollouts import DAY, NOW, Shop
@@ -75,14 +76,14 @@ def test_a_state_without_a_service_is_said(shop, tmp_path, root):
 def test_the_thread_looks_and_ends_with_its_block(shop, tmp_path, root):
     looked = threading.Event()
 
-    class Sink:
-        def send(self, alarms):
+    class Hook(Sink):
+        def send(self, alarms, *, delivery):
             looked.set()
-            return True
+            return "taken"
 
     for i in range(40):
         shop.event("click", f"u{i}", "i39", at=NOW + i)
-    watching = monitor(shop, tmp_path, root, sinks=[Sink()])
+    watching = monitor(shop, tmp_path, root, sinks=[Hook()])
     with watching.running(every_s=3600):
         assert looked.wait(20)
     assert "monitor" not in {thread.name for thread in threading.enumerate()}

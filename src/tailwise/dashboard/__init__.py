@@ -2,7 +2,8 @@
 
 Enters: a :class:`DashboardSource`, which hands over rollouts, audit logs and tables. Leaves: a router of
 server-rendered pages (:func:`dashboard_routes`), and the monitor's findings (:func:`run_monitor_once`), kept
-in an :class:`AlarmFile`, posted by a :class:`Webhook`, counted by :class:`MonitorGauges`. A runnable line::
+in an :class:`AlarmFile`, owed by an :class:`Outbox` to a :class:`Webhook` until it takes them, counted by
+:class:`MonitorGauges`. A runnable line::
 
     >>> cost_benefit(CostAssumptions(monthly_gmv=1e6), MeasuredChange(0.02, 0.01, 0.03)).extra_gmv.estimate
     20000.0
@@ -33,6 +34,8 @@ from tailwise.dashboard._live_audit import (
 from tailwise.dashboard._live_page import LivePage, live_page
 from tailwise.dashboard._monitor import MonitorReport, monitor_forever, run_monitor_once
 from tailwise.dashboard._monitor_settings import MonitorSettings
+from tailwise.dashboard._outbox import AlarmSink, Deliveries, Outbox, Outcome, Owed
+from tailwise.dashboard._outbox_file import GivenUp
 from tailwise.dashboard._routes import dashboard_routes
 from tailwise.dashboard._served_lists import ServedLists
 from tailwise.dashboard._side_by_side import SideBySide, side_by_side
@@ -50,14 +53,17 @@ __all__ = [
     "Access",
     "Alarm",
     "AlarmFile",
+    "AlarmSink",
     "Cached",
     "CostAssumptions",
     "CostBenefit",
     "DashboardSource",
+    "Deliveries",
     "ExperimentPage",
     "ExperimentTables",
     "ExposureChange",
     "Finding",
+    "GivenUp",
     "ListMaker",
     "LiveAudit",
     "LivePage",
@@ -67,6 +73,9 @@ __all__ = [
     "MonitorReport",
     "MonitorSettings",
     "MovedItems",
+    "Outbox",
+    "Outcome",
+    "Owed",
     "PageCache",
     "Range",
     "ServedLists",

@@ -1,5 +1,6 @@
 """Alarms of the monitor: what they are, and the file that keeps every one of them."""
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -7,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 from tailwise.errors import DataError
 
-__all__ = ["Alarm", "AlarmFile", "Finding"]
+__all__ = ["Alarm", "AlarmFile", "AlarmPlace", "Finding"]
 
 Level = Literal["notice", "warning", "alarm"]
 State = Literal["raised", "cleared"]
@@ -70,6 +71,19 @@ class Alarm:
         return self.kind, self.subject
 
 
+@dataclass(frozen=True)
+class AlarmPlace:
+    """How far somebody has read an alarm file.
+
+    Attributes:
+        offset: Bytes.
+        first: Of the file's first line, so that another file in its place is known as one; empty: no line.
+    """
+
+    offset: int = 0
+    first: str = ""
+
+
 class AlarmFile:
     """Alarms as lines of JSON, only ever appended to; any number of processes may share the file.
 
@@ -111,8 +125,7 @@ class AlarmFile:
         Raises:
             DataError: the file is damaged.
         """
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.file.with_name(f"{self.file.name}.lock"), timeout=30):
+        with self._locked():
             latest = {alarm.key: alarm for alarm in reversed(self.all())}
             current = {finding.key: finding for finding in found}
             new = [
@@ -139,16 +152,24 @@ class AlarmFile:
         except FileNotFoundError:
             return []
         whole, _, _ = text.rpartition("\n")
-        alarms = []
-        for number, line in enumerate(whole.split("\n") if whole else [], start=1):
-            try:
-                alarms.append(Alarm(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise DataError(
-                    f"alarms must be lines that the monitor wrote; got {type(error).__name__} in "
-                    f"line {number} of {str(self.file)!r}.\n  Move the file away; the monitor begins another."
-                ) from None
-        return alarms[::-1]
+        return self._read(whole.split("\n") if whole else [])[::-1]
+
+    def read_on(self, place: AlarmPlace) -> tuple[list[Alarm], AlarmPlace]:
+        """Return what was written since ``place``, oldest first, and the place behind it.
+
+        Another file in the old one's place is read from its beginning; one that was cut, from its end.
+
+        Raises:
+            DataError: a line is damaged.
+        """
+        with self._locked():
+            content = self.file.read_bytes() if self.file.exists() else b""
+        end = content.rfind(b"\n") + 1
+        head = content[: content.find(b"\n") + 1]
+        first = hashlib.sha256(head).hexdigest()[:16] if head else ""
+        begin = min(place.offset, end) if first == place.first else 0
+        lines = content[begin:end].decode("utf-8", "replace").split("\n")[:-1]
+        return self._read(lines, n_before=content[:begin].count(b"\n")), AlarmPlace(end, first)
 
     def open_ones(self) -> list[Alarm]:
         """Return what is raised and not cleared, newest first."""
@@ -164,6 +185,22 @@ class AlarmFile:
             and last.level == found.level
             and at - last.at < self._repeat_s
         )
+
+    def _locked(self) -> BaseFileLock:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.file.with_name(f"{self.file.name}.lock"), timeout=30)
+
+    def _read(self, lines: Sequence[str], *, n_before: int = 0) -> list[Alarm]:
+        alarms = []
+        for number, line in enumerate(lines, start=n_before + 1):
+            try:
+                alarms.append(Alarm(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f"alarms must be lines that the monitor wrote; got {type(error).__name__} in "
+                    f"line {number} of {str(self.file)!r}.\n  Move the file away; the monitor begins another."
+                ) from None
+        return alarms
 
     def _append(self, alarms: Sequence[Alarm]) -> None:
         if not alarms:

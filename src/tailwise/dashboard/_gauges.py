@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from tailwise.dashboard._alarms import Alarm
 from tailwise.dashboard._monitor import MonitorReport
+from tailwise.dashboard._outbox import Deliveries
 
 __all__ = ["MonitorGauges"]
 
@@ -38,7 +39,14 @@ class MonitorGauges:
         )
         self._open = gauge("tailwise_monitor_open_alarms", "Alarms that are raised.", "level")
         self._undelivered = gauge(
-            "tailwise_monitor_undelivered_sinks", "Sinks that did not take the last new alarms."
+            "tailwise_monitor_undelivered_sinks", "Sinks that have not taken all alarms yet."
+        )
+        self._owed = gauge("tailwise_monitor_owed_deliveries", "Deliveries that a sink has not taken yet.")
+        self._owed_since = gauge(
+            "tailwise_monitor_owed_since_seconds", "Unix seconds of the oldest delivery that is owed."
+        )
+        self._given_up = gauge(
+            "tailwise_monitor_given_up_deliveries", "Deliveries given up within the last 30 days."
         )
 
     def observe(self, report: MonitorReport, open_alarms: list[Alarm]) -> None:
@@ -57,4 +65,11 @@ class MonitorGauges:
         self._moved.set(math.nan if report.moved is None else report.moved.share)
         for level in ("notice", "warning", "alarm"):
             self._open.labels(level).set(sum(alarm.level == level for alarm in open_alarms))
-        self._undelivered.set(report.undelivered)
+        self.observe_deliveries(report.deliveries)
+
+    def observe_deliveries(self, deliveries: Deliveries) -> None:
+        """Take down what sinks are owed."""
+        self._undelivered.set(len(deliveries.owed))
+        self._owed.set(deliveries.n_owed)
+        self._owed_since.set(math.nan if deliveries.since is None else deliveries.since)
+        self._given_up.set(deliveries.n_given_up)

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,12 +21,13 @@ from tailwise.dashboard._live_audit import (
 )
 from tailwise.dashboard._monitor_rules import exposure_findings, popularity_findings, retrain_findings
 from tailwise.dashboard._monitor_settings import MonitorSettings
+from tailwise.dashboard._outbox import Deliveries, Outbox
 from tailwise.diagnosis import HeadChange, measure_drift
 from tailwise.errors import DataError, LogUnavailableError
 from tailwise.schema import ITEM_INDEX, TIMESTAMP
 from tailwise.segments import Segments
 
-__all__ = ["AlarmSink", "LogTables", "MonitorReport", "monitor_forever", "run_monitor_once"]
+__all__ = ["LogTables", "MonitorReport", "monitor_forever", "run_monitor_once"]
 
 _DAY_S = 86_400.0
 _log = logging.getLogger("tailwise.monitor")
@@ -44,14 +45,6 @@ class LogTables(Protocol):
         ...
 
 
-class AlarmSink(Protocol):
-    """Where new alarms go."""
-
-    def send(self, alarms: Sequence[Alarm]) -> bool:
-        """Send them; False where they could not be delivered. Raises nothing for a receiver that is away."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class MonitorReport:
     """What a look of the monitor saw.
@@ -65,7 +58,7 @@ class MonitorReport:
         moved: What another training would move; None where segments do not follow counts.
         findings: All that is out of bounds now.
         new: Alarms that were written, raised or cleared.
-        undelivered: Sinks that did not take them.
+        deliveries: What sinks are owed after this look.
     """
 
     at: float
@@ -76,7 +69,7 @@ class MonitorReport:
     moved: MovedItems | None
     findings: tuple[Finding, ...]
     new: tuple[Alarm, ...]
-    undelivered: int
+    deliveries: Deliveries
 
 
 def run_monitor_once(
@@ -88,7 +81,8 @@ def run_monitor_once(
     now: float,
     trained_until: float | None = None,
     settings: MonitorSettings | None = None,
-    sinks: Sequence[AlarmSink] = (),
+    outbox: Outbox | None = None,
+    is_ending: Callable[[], bool] = lambda: False,
 ) -> MonitorReport:
     """Look once.
 
@@ -105,12 +99,39 @@ def run_monitor_once(
         trained_until: Unix seconds of the model's last training interaction; None: choices of both
             stretches count as later.
         settings: Bounds; None: the defaults.
-        sinks: Told of new alarms.
+        outbox: Of ``alarms``: tells the sinks what is new, and again what they did not take before, also
+            where the log cannot be read. None: nobody is told.
+        is_ending: Asked between deliveries; what is left waits for the next look.
 
     Raises:
         LogUnavailableError: the log cannot be read; nothing is judged then.
-        DataError: the alarm file is damaged.
+        DataError: the alarm file or the outbox is damaged.
+        ValueError: the outbox is that of another alarm file.
     """
+    if outbox is None:
+        return _look(log, segments, item_ids, alarms, now, trained_until, settings)
+    if outbox.alarms.file != alarms.file:
+        raise ValueError(
+            f"outbox must be that of {str(alarms.file)!r}; got that of {str(outbox.alarms.file)!r}."
+        )
+    outbox.take_up(now)  # who is told is known before anything is raised
+    try:
+        report = _look(log, segments, item_ids, alarms, now, trained_until, settings)
+    except LogUnavailableError:
+        outbox.deliver(now, is_ending=is_ending)
+        raise
+    return replace(report, deliveries=outbox.deliver(now, is_ending=is_ending))
+
+
+def _look(  # noqa: PLR0917
+    log: LogTables,
+    segments: Segments,
+    item_ids: Sequence[str],
+    alarms: AlarmFile,
+    now: float,
+    trained_until: float | None,
+    settings: MonitorSettings | None,
+) -> MonitorReport:
     bounds = settings or MonitorSettings()
     middle = now - bounds.window_days * _DAY_S
     first = middle - bounds.reference_days * _DAY_S
@@ -133,8 +154,7 @@ def run_monitor_once(
     )
     judged = _judged(window, reference, head, moved, bounds)
     new = tuple(alarms.take(found, now, judged=judged))
-    undelivered = sum(not sink.send(new) for sink in sinks) if new else 0
-    return MonitorReport(now, window, reference, exposed, head, moved, found, new, undelivered)
+    return MonitorReport(now, window, reference, exposed, head, moved, found, new, Deliveries())
 
 
 def monitor_forever(

@@ -15,6 +15,7 @@ from tailwise.dashboard._cost_benefit import cost_benefit
 from tailwise.dashboard._cost_form import FIELDS, measured_change, read_form
 from tailwise.dashboard._experiment_page import ExperimentPage, StageStep, experiment_page, stage_steps
 from tailwise.dashboard._live_page import LivePage, live_page
+from tailwise.dashboard._outbox import Deliveries
 from tailwise.dashboard._pages import ICON, render, style_sheet
 from tailwise.dashboard._side_by_side import side_by_side
 from tailwise.dashboard._sources import DashboardSource, ListMaker
@@ -123,16 +124,19 @@ class _Pages:
     async def overview(self, request: Request) -> Response:
         """Show all experiments."""
 
-        def read() -> tuple[list[_Row], list[Alarm]]:
+        def read() -> tuple[list[_Row], list[Alarm], Deliveries]:
             rows = []
             for rollout in self._source.rollouts():
                 decisions = self._source.decisions(rollout.experiment.name, 1)
                 rows.append(_Row(rollout, stage_steps(rollout), decisions[0] if decisions else None))
             latest = {alarm.key: alarm for alarm in reversed(self._source.alarms())}
-            return rows, [alarm for alarm in latest.values() if alarm.state == "raised"]
+            raised = [alarm for alarm in latest.values() if alarm.state == "raised"]
+            return rows, raised, self._source.deliveries()
 
-        rows, alarms = await self._cache.quick(read)
-        return self._html("overview.html.jinja", here="overview", rows=rows, alarms=alarms)
+        rows, alarms, deliveries = await self._cache.quick(read)
+        return self._html(
+            "overview.html.jinja", here="overview", rows=rows, alarms=alarms, deliveries=deliveries
+        )
 
     async def experiment(self, request: Request) -> Response:
         """Show one experiment."""
@@ -205,6 +209,7 @@ class _Pages:
         """Show the live lists, their drift, and alarms."""
         version = await self._cache.quick(self._source.version)
         alarms = await self._cache.quick(self._source.alarms)
+        deliveries = await self._cache.quick(self._source.deliveries)
         found: Cached[LivePage] = await self._cache.get(
             "live", (version, tuple(alarms[:1])), lambda: live_page(self._source.live(), alarms)
         )
@@ -214,6 +219,7 @@ class _Pages:
             "live.html.jinja",
             here="live",
             page=found.value,
+            deliveries=deliveries,
             is_stale=found.is_stale,
             failure=_failure(found),
         )

@@ -7,6 +7,7 @@ from typing import Protocol
 import polars as pl
 
 from tailwise.dashboard._alarms import Alarm
+from tailwise.dashboard._outbox import Deliveries
 from tailwise.experiments import AuditEntry, CatalogueShare, Evidence, Experiment, Rollout
 
 __all__ = [
@@ -129,4 +130,8 @@ class DashboardSource(Protocol):
 
     def alarms(self) -> Sequence[Alarm]:
         """Return the monitor's alarms, newest first. Quick."""
+        ...
+
+    def deliveries(self) -> Deliveries:
+        """Return who has not been told of which alarms yet. Quick."""
         ...

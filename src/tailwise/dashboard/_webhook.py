@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 import requests
 
 from tailwise.dashboard._alarms import Alarm
+from tailwise.dashboard._outbox import Outcome
 from tailwise.errors import ConfigError
 
 __all__ = ["Webhook", "sign"]
 
 _log = logging.getLogger("tailwise.monitor")
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 425, 429})  # and all of 5xx
 
 
 class Webhook:
@@ -26,7 +27,8 @@ class Webhook:
     The body is ``{"alarms": [...]}`` with the fields of :class:`Alarm`. Where there is a secret, the header
     ``X-Tailwise-Signature`` is ``t=UNIX_SECONDS,v1=HEX``: HMAC-SHA256 of ``UNIX_SECONDS.BODY``. A receiver
     compares it in constant time and refuses old moments. ``X-Tailwise-Delivery`` stays the same
-    over repetitions, so that it can pass over what it has. Redirects are not followed.
+    over repetitions, so that it can pass over what it has. Redirects are not followed. ``name`` is the host
+    and a short hash of the address: it tells two receivers apart and does not give a secret path away.
 
     Args:
         url: http or https, without a user or password in it. Its path may be secret and is never logged.
@@ -75,14 +77,14 @@ class Webhook:
         self._timeout_s, self._attempts, self._backoff_s = timeout_s, attempts, backoff_s
         self._clock, self._sleep = clock, sleep
         self.host = parts.hostname
+        self.name = f"{parts.hostname}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
     def __repr__(self) -> str:
         return f"Webhook(host={self.host!r})"
 
-    def send(self, alarms: Sequence[Alarm]) -> bool:
-        """Deliver; False where the receiver refused, or was away at every attempt. The log then says so."""
+    def send(self, alarms: Sequence[Alarm], *, delivery: str) -> Outcome:
+        """Deliver; see :class:`AlarmSink`. What was not taken is said in the log."""
         body = json.dumps({"alarms": [asdict(alarm) for alarm in alarms]}, sort_keys=True).encode()
-        delivery = hashlib.sha256(body).hexdigest()[:32]
         outcome = ""
         for attempt in range(self._attempts):
             if attempt:
@@ -93,12 +95,13 @@ class Webhook:
                 outcome = type(error).__name__  # its text would name the address
                 continue
             if 200 <= status < 300:
-                return True
+                return "taken"
             outcome = f"status {status}"
-            if status not in _AGAIN:
-                break
-        _log.error("webhook at %s did not take %d alarms: %s", self.host, len(alarms), outcome)
-        return False
+            if status < 500 and status not in _AGAIN:
+                _log.error("webhook at %s refused %d alarms: %s", self.host, len(alarms), outcome)
+                return "refused"
+        _log.error("webhook at %s did not take %d alarms yet: %s", self.host, len(alarms), outcome)
+        return "away"
 
     def _post(self, body: bytes, delivery: str) -> int:
         headers = {"content-type": "application/json", "x-tailwise-delivery": delivery}

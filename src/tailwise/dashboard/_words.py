@@ -7,6 +7,7 @@ from tailwise.experiments import Metric
 from tailwise.reports._numbers import NOTHING, number
 
 __all__ = [
+    "GIVEN_UP",
     "LIGHTS",
     "STATES",
     "VERDICTS",
@@ -29,6 +30,12 @@ STATES = {
 }
 LIGHTS = {"green": "Fine", "amber": "Watch", "red": "Harm"}
 VERDICTS = {"better": "better", "worse": "worse", "unclear": "not shown", "early": "too early"}
+GIVEN_UP = {
+    "refused": "the receiver refused for good",
+    "age": "owed for too long",
+    "count": "too many were owed",
+    "forgotten": "no monitor sends to this receiver any more",
+}
 _UPPER = {"gmv": "GMV", "ctr": "CTR"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import sqlalchemy as sa
 
-from tailwise.dashboard import Alarm, AlarmFile, ExperimentTables, LiveTables
+from tailwise.dashboard import Alarm, AlarmFile, Deliveries, ExperimentTables, LiveTables, Outbox
 from tailwise.events._database import Database
 from tailwise.events._frames_out import reading
 from tailwise.events._reader import LogReader
@@ -172,6 +172,10 @@ class ServiceSource:
     def alarms(self) -> Sequence[Alarm]:
         """See :class:`DashboardSource`."""
         return self._alarms.all()
+
+    def deliveries(self) -> Deliveries:
+        """See :class:`DashboardSource`."""
+        return Outbox(self._alarms).state()
 
     def close(self) -> None:
         """Close the connections."""

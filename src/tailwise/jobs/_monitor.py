@@ -9,14 +9,15 @@ from pathlib import Path
 
 from tailwise.dashboard import (
     AlarmFile,
+    AlarmSink,
     MonitorGauges,
     MonitorReport,
     MonitorSettings,
+    Outbox,
     monitor_forever,
     run_monitor_once,
 )
-from tailwise.dashboard._monitor import AlarmSink
-from tailwise.errors import DataError
+from tailwise.errors import DataError, TailwiseError
 from tailwise.events._reader import LogReader
 from tailwise.jobs._dashboard_source import ALARMS_FILE
 from tailwise.jobs._measure import cut_segments
@@ -42,7 +43,7 @@ class ServiceMonitor:
         state: As of the service; alarms are kept in it.
         root: The service's ``model_root``.
         settings: Bounds; None: the defaults.
-        sinks: Told of new alarms, such as a ``Webhook``.
+        sinks: Told of alarms, such as a ``Webhook``; what they do not take stays owed to them in the state.
         gauges: For Prometheus; None: none.
         clock: Unix seconds.
     """
@@ -59,36 +60,56 @@ class ServiceMonitor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.alarms = AlarmFile(state / ALARMS_FILE)
+        self.outbox = Outbox(self.alarms, sinks)
+        self.settings = settings or MonitorSettings()
         self.clock = clock
         self._log = LogReader(database)
         self._state, self._root = state, root
-        self._settings, self._sinks, self._gauges = settings, tuple(sinks), gauges
+        self._gauges = gauges
         self._known: tuple[str, Segments, list[str], float | None] | None = None
 
-    def look(self, now: float | None = None) -> MonitorReport:
-        """Look once; see :func:`run_monitor_once`.
+    def look(
+        self, now: float | None = None, *, is_ending: Callable[[], bool] = lambda: False
+    ) -> MonitorReport:
+        """Look once; see :func:`run_monitor_once`. What is owed is sent also where nothing can be seen.
 
         Args:
             now: Unix seconds. None: the clock's.
+            is_ending: Asked between deliveries; what is left waits for the next look.
 
         Raises:
             LogUnavailableError: the log cannot be read.
-            DataError: no model is served, its run is not there, or the alarm file is damaged.
+            DataError: no model is served, its run is not there, or a file of the monitor is damaged.
         """
-        segments, item_ids, trained_until = self._model()
-        report = run_monitor_once(
-            self._log,
-            segments,
-            item_ids,
-            self.alarms,
-            now=self.clock() if now is None else now,
-            trained_until=trained_until,
-            settings=self._settings,
-            sinks=self._sinks,
-        )
+        at = self.clock() if now is None else now
+        try:
+            try:
+                segments, item_ids, trained_until = self._model()
+            except TailwiseError:
+                self.outbox.deliver(at, is_ending=is_ending)
+                raise
+            report = run_monitor_once(
+                self._log,
+                segments,
+                item_ids,
+                self.alarms,
+                now=at,
+                trained_until=trained_until,
+                settings=self.settings,
+                outbox=self.outbox,
+                is_ending=is_ending,
+            )
+        except TailwiseError:
+            if self._gauges is not None:
+                self._gauges.observe_deliveries(self.outbox.state())
+            raise
         if self._gauges is not None:
             self._gauges.observe(report, self.alarms.open_ones())
         return report
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._log.close()
 
     @contextmanager
     def running(self, *, every_s: float) -> Iterator[None]:
@@ -96,7 +117,7 @@ class ServiceMonitor:
         stop = threading.Event()
         thread = threading.Thread(
             target=monitor_forever,
-            args=(self.look,),
+            args=(lambda now: self.look(now, is_ending=stop.is_set),),
             kwargs={"every_s": every_s, "stop": stop, "clock": self.clock},
             name="monitor",
             daemon=True,
@@ -108,7 +129,7 @@ class ServiceMonitor:
             stop.set()
             thread.join(_STOP_S)
             with contextlib.suppress(Exception):
-                self._log.close()
+                self.close()
 
     def _model(self) -> tuple[Segments, list[str], float | None]:
         """Segments, items and last training moment of the first model."""

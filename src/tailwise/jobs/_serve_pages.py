@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,23 +9,21 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
-from tailwise.dashboard import Access, MonitorGauges, PageCache, Webhook, dashboard_routes, session_secret
+from tailwise.dashboard import Access, MonitorGauges, PageCache, dashboard_routes, session_secret
 from tailwise.dashboard._served_lists import ServedLists
 from tailwise.errors import ConfigError
 from tailwise.jobs._dashboard_source import ServiceSource
-from tailwise.jobs._experiments_decider import parse_every
 from tailwise.jobs._monitor import ServiceMonitor
+from tailwise.jobs._monitor_config import MonitorConfig
 from tailwise.jobs._serve_config import ServeConfig
 from tailwise.serving import LiveHistory, ServiceSettings
 from tailwise.serving._http_keys import KeyStore
 from tailwise.serving._http_metrics import Metrics
 from tailwise.serving._lineup import Lineup
 
-__all__ = ["PAGES", "WEBHOOK_SECRET", "ServedPages"]
+__all__ = ["PAGES", "ServedPages"]
 
 PAGES = "/dashboard"  # the router's prefix
-
-WEBHOOK_SECRET = "TAILWISE_WEBHOOK_SECRET"
 
 
 class ServedPages:
@@ -71,18 +68,11 @@ class ServedPages:
             raise ConfigError(
                 "webhook_url must be left out without a monitor; got one. Set monitor, such as 'every=1h'."
             )
-        self._every_s = parse_every(config.monitor, "monitor") if config.monitor else None
+        monitoring = MonitorConfig.of_service(config)
+        self._every_s = monitoring.every_s
         self._monitor: ServiceMonitor | None = None
         if self._every_s is not None and worker == 0:
-            secret = os.environ.get(WEBHOOK_SECRET, "").encode() or None
-            self._monitor = ServiceMonitor(
-                config.database,
-                state=state,
-                root=root,
-                sinks=[Webhook(config.webhook_url, secret=secret)] if config.webhook_url else (),
-                gauges=MonitorGauges(metrics.registry),
-                clock=self._source.now,
-            )
+            self._monitor = monitoring.monitor(clock=self._source.now, gauges=MonitorGauges(metrics.registry))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,15 +1,13 @@
 """From a preset, a TOML file and the command line to one checked :class:`RunConfig`."""
 
-import dataclasses
-import difflib
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tailwise._settings import from_plain, plain_of, read_toml_file
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 
@@ -82,14 +80,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is not there, or not TOML.
     """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"config must be an existing TOML file; got {str(file)!r} ({error.strerror})."
-        ) from None
-    except ValueError as error:  # not TOML, or not even text
-        raise ConfigError(f"config {str(file)!r} must be valid TOML; got: {error}.") from None
+    return read_toml_file(file, "config")
 
 
 def parse_setting(setting: str) -> dict[str, Any]:
@@ -122,77 +113,17 @@ def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
 def config_from_dict(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     """Build a config dataclass from nested mappings; unknown keys are errors.
 
+    Args:
+        cls: The dataclass.
+        mapping: Its fields; where one may be None, the text ``none`` says so.
+        path: What comes before its keys, such as ``methods.sam.``; empty: nothing.
+
     Raises:
         ConfigError: names the key by its path, the value, and near matches.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in mapping:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(fields)}."
-            raise ConfigError(f"setting {path}{key} must exist; got an unknown name. {hint}")
-    hints = typing.get_type_hints(cls)
-    values = {key: _convert(hints[key], value, f"{path}{key}") for key, value in mapping.items()}
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"setting {path}{missing[0]} must be given; got nothing.")
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ConfigError(f"{path.rstrip('.') or 'settings'}: {error}") from None
-
-
-def _convert(kind: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"setting {path} must be a table; got {value!r}.")
-        return config_from_dict(kind, value, f"{path}.")
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # T | None
-        return (
-            None if value is None or value == "none" else _convert(arguments[0], value, path)
-        )  # TOML has no null
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"setting {path} must be a list; got {value!r}.")
-        return tuple(_convert(arguments[0], entry, f"{path}[{i}]") for i, entry in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"setting {path} must be a table; got {value!r}.")
-        return {key: _convert(arguments[1], entry, f"{path}.{key}") for key, entry in value.items()}
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ConfigError(
-                f"setting {path} must be one of {', '.join(map(str, arguments))}; got {value!r}."
-            )
-        return value
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"setting {path} must be of kind {kind.__name__}; got {value!r}.")
-    return value
+    return from_plain(cls, mapping, f"setting {path.removesuffix('.')}" if path else "", none="none")
 
 
 def config_as_dict(config: Any) -> dict[str, Any]:
     """Return nested plain values (tuples as lists) that :func:`config_from_dict` reads back."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return {
-                f.name: plain(entry)
-                for f in dataclasses.fields(value)
-                if (entry := getattr(value, f.name)) is not None or not f.metadata.get("written_when_set")
-            }
-        if isinstance(value, Mapping):
-            return {key: plain(entry) for key, entry in value.items()}
-        return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-    return typing.cast(dict[str, Any], plain(config))
+    return typing.cast(dict[str, Any], plain_of(config, with_none=True))

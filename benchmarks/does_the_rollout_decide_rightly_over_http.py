@@ -34,6 +34,7 @@ import argparse
 import importlib.util
 import json
 import math
+import signal
 import sys
 import tempfile
 import time
@@ -58,6 +59,7 @@ from tailwise.jobs._simulate_truth import truth_of
 QUESTION = "Does the rollout decide as rightly over real HTTP as in the engine?"
 SLUG = "does-the-rollout-decide-rightly-over-http"
 BY = "person:benchmark"
+_START_S = 600.0  # on a machine that has much else to do
 DRILL = "fail:0.2,slow:600ms"
 HEADER = ("scenario", "seed", "ended", "stage", "day", "visits", "covered", "expected", "as")
 
@@ -195,7 +197,7 @@ def one_row(name: str, seed: int, setting: Setting, run: Path, folder: Path) -> 
     service = demo.Service(folder, models, root, *setting.serve, *drill)
     decider: Decider | None = None
     try:
-        url = service.wait()
+        url = _ready(service)
         create(database, defined, by=BY, reason=QUESTION, state=state)
         begins = latest_in_log(database)
         act(
@@ -264,6 +266,15 @@ def one_row(name: str, seed: int, setting: Setting, run: Path, folder: Path) -> 
         "events": found.n_events,
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def _ready(service: Any) -> str:
+    """The service's URL; where it does not start, its last words, as its folder goes."""
+    try:
+        return str(service.wait(_START_S))
+    except SystemExit:
+        words = service.out.with_suffix(".err").read_text()[-2000:]
+        raise SystemExit(f"The service did not start: {words}") from None
 
 
 def _numbers(estimate: Any) -> dict[str, float]:
@@ -394,4 +405,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no service is left behind
     main()

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tailwise.errors import ConfigError
 from tailwise.jobs import VariantConfig, config_as_dict, config_from_dict
-from tailwise.jobs._methods import METHODS
+from tailwise.jobs._methods import METHODS, check_settings, settings_in_use
 from tailwise.jobs._variants import make_optimizer, without_unused
 from tailwise.optim import EISAM
 
@@ -159,6 +161,76 @@ def test_a_setting_that_is_not_used_is_none_and_no_part_of_the_record():
 def test_a_variant_out_of_range_is_refused_before_any_work(text, message):
     with pytest.raises(ConfigError, match=message):
         VariantConfig.parse(text)
+
+
+TOY = [torch.zeros(1, requires_grad=True)]
+BAD_VALUES = {
+    "rho": (-1.0, float("nan"), float("inf")),
+    "perturb": (),  # what a pattern matches, the recommender's own parameters tell
+    "relative": (),
+    "adaptive": (),
+    "eta": (-0.1, float("nan")),
+    "start_step": (-1,),
+    "head_share": (0.0, 1.0, 20.0),
+    "strength": (-0.5, float("nan")),
+    "gamma": (-1.0, float("nan"), float("inf")),
+    "n_groups": (1, 101),
+    "every": (0, -3),
+    "alpha": (-1.0, float("inf")),
+    "ascend": (),
+    "weights": ("tail",),
+    "estimator": ("magic",),
+    "row_weights": ("mean",),
+    "direction_decay": (-0.1, 1.0),
+    "row_share": (0.0, 1.5),
+}
+GOES_WITH = {
+    "eta": {"adaptive": True},
+    "gamma": {"weights": "power"},
+    "head_share": {"weights": "step"},
+    "row_weights": {"estimator": "single-pass"},
+    "direction_decay": {"estimator": "single-pass"},
+    "row_share": {"estimator": "sampled"},
+    "every": {"estimator": "every-k"},
+}
+
+
+def complaint(call, *arguments):
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("optimizer", METHODS)
+def test_the_check_says_what_the_optimizer_itself_would_say(optimizer):
+    check_settings(optimizer, settings_in_use(optimizer, {}))
+    taken = METHODS[optimizer].defaults
+    for name in taken:
+        beside = {other: value for other, value in GOES_WITH.get(name, {}).items() if other in taken}
+        for value in BAD_VALUES[name]:
+            settings = settings_in_use(optimizer, {**beside, name: value})
+            of_optimizer = complaint(METHODS[optimizer].build, TOY, torch.arange(1, 101), 0, settings)
+            assert of_optimizer is not None
+            assert complaint(check_settings, optimizer, settings) == of_optimizer
+
+
+def test_a_method_that_makes_no_base_optimizer_cannot_pass_for_checked(monkeypatch):
+    monkeypatch.setitem(METHODS, "adamw", replace(METHODS["adamw"], make=lambda *_: None))
+    with pytest.raises(TypeError, match="method adamw must make the base optimizer"):
+        VariantConfig("adamw")
+
+
+def test_a_variant_is_checked_without_an_optimizer_that_would_load_the_compiler_of_torch(monkeypatch):
+    def made(*_, **__):
+        raise AssertionError("an optimizer was made")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "__init__", made)
+    for optimizer in METHODS:
+        VariantConfig("x", optimizer=optimizer)
+    with pytest.raises(AssertionError, match="an optimizer was made"):
+        make_optimizer(VariantConfig("x"), [torch.zeros(1, requires_grad=True)], torch.tensor([1]), seed=0)
 
 
 UNUSED = [

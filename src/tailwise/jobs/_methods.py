@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from tailwise.errors import ConfigError
 from tailwise.optim import (
@@ -24,9 +24,10 @@ from tailwise.optim import (
 )
 from tailwise.segments import segment_items
 
-__all__ = ["METHODS", "Method", "radii_of_groups", "settings_in_use", "unused_settings"]
+__all__ = ["METHODS", "Method", "check_settings", "radii_of_groups", "settings_in_use", "unused_settings"]
 
 Parameters = Iterable[Any]
+_TOY_COUNTS = torch.arange(1, 101)  # enough items for any number of groups
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,61 @@ class Method:
         title: What people read.
         defaults: Every setting that it takes; names are those of its constructor.
         shown: The settings that its label always states.
-        build: From parameters, training counts ``[n_items]``, seed and the settings in use to the
-            optimizer.
+        make: From parameters, base optimizer, training counts ``[n_items]``, seed and the settings in use
+            to the optimizer.
     """
 
     title: str
     defaults: Mapping[str, Any]
     shown: tuple[str, ...]
-    build: Callable[[Parameters, Tensor, int, dict[str, Any]], PerTargetOptimizer]
+    make: Callable[[Parameters, type[Optimizer], Tensor, int, dict[str, Any]], PerTargetOptimizer]
+
+    def build(
+        self, params: Parameters, counts: Tensor, seed: int, settings: Mapping[str, Any]
+    ) -> PerTargetOptimizer:
+        """Return the optimizer, over AdamW.
+
+        Args:
+            params: As for any optimizer.
+            counts: ``[n_items]`` int64; training interactions.
+            seed: Of the draw of rows, where rows are drawn.
+            settings: Those in use; see :func:`settings_in_use`.
+
+        Raises:
+            ValueError: a setting is out of range, or does not fit parameters or counts.
+        """
+        return self.make(params, AdamW, counts, seed, dict(settings))
+
+
+class _AllCheckedError(Exception):
+    """Says that a method asked for its base optimizer: it has nothing against its settings."""
+
+
+class _NoBase(Optimizer):
+    """Stands in for a base optimizer. A real one costs the import of torch's compiler, a second and more."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise _AllCheckedError
+
+
+def check_settings(optimizer: str, settings: Mapping[str, Any]) -> None:
+    """Let a method judge its settings, before any work rather than after.
+
+    Every method looks at them before it makes its base optimizer, and is stopped there. Whether a pattern of
+    ``perturb`` matches, only the recommender's own parameters can tell.
+
+    Args:
+        optimizer: A name in :data:`METHODS`.
+        settings: Those in use; see :func:`settings_in_use`.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    try:
+        METHODS[optimizer].make((), _NoBase, _TOY_COUNTS, 0, dict(settings))
+    except _AllCheckedError:
+        return
+    raise TypeError(f"method {optimizer} must make the base optimizer that it is given; it did not.")
 
 
 def settings_in_use(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,22 +150,26 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _imbsam(params: Parameters, counts: Tensor, _seed: int, settings: dict[str, Any]) -> PerTargetOptimizer:
+def _imbsam(
+    params: Parameters, base: type[Optimizer], counts: Tensor, _seed: int, settings: dict[str, Any]
+) -> PerTargetOptimizer:
     is_tail = item_weights(counts, "step", head_share=settings.pop("head_share")) == 1
-    return ImbSAM(params, AdamW, tail_items=is_tail, **settings)
+    return ImbSAM(params, base, tail_items=is_tail, **settings)
 
 
 def _group_sam(
-    params: Parameters, counts: Tensor, _seed: int, settings: dict[str, Any]
+    params: Parameters, base: type[Optimizer], counts: Tensor, _seed: int, settings: dict[str, Any]
 ) -> PerTargetOptimizer:
     groups, radii = radii_of_groups(counts, settings.pop("n_groups"), gamma=settings.pop("gamma"))
-    return GroupSAM(params, AdamW, item_groups=groups, rhos=radii, **settings)
+    return GroupSAM(params, base, item_groups=groups, rhos=radii, **settings)
 
 
-def _eisam(params: Parameters, counts: Tensor, seed: int, settings: dict[str, Any]) -> PerTargetOptimizer:
+def _eisam(
+    params: Parameters, base: type[Optimizer], counts: Tensor, seed: int, settings: dict[str, Any]
+) -> PerTargetOptimizer:
     emphasis = {name: settings.pop(name) for name in ("gamma", "head_share") if name in settings}
     weights = item_weights(counts, settings.pop("weights"), **emphasis)
-    return EISAM(params, AdamW, item_weights=weights, seed=seed, **settings)
+    return EISAM(params, base, item_weights=weights, seed=seed, **settings)
 
 
 def radii_of_groups(counts: Tensor, n_groups: int, *, gamma: float) -> tuple[Tensor, list[float]]:
@@ -166,20 +218,20 @@ _MOVING = {
 }
 
 METHODS = {
-    "adamw": Method("AdamW", {}, (), lambda params, _c, _s, own: ERM(params, AdamW, **own)),
-    "sam": Method("SAM", _MOVING, ("rho",), lambda params, _c, _s, own: SAM(params, AdamW, **own)),
+    "adamw": Method("AdamW", {}, (), lambda params, base, _c, _s, own: ERM(params, base, **own)),
+    "sam": Method("SAM", _MOVING, ("rho",), lambda params, base, _c, _s, own: SAM(params, base, **own)),
     "asam": Method(
         "ASAM",
         {name: value for name, value in _MOVING.items() if name != "adaptive"} | {"rho": 0.5},
         ("rho",),
-        lambda params, _c, _s, own: ASAM(params, AdamW, **own),
+        lambda params, base, _c, _s, own: ASAM(params, base, **own),
     ),
     "imbsam": Method("ImbSAM", {**_MOVING, "head_share": 0.2}, ("rho",), _imbsam),
     "focal-sam": Method(
         "Focal-SAM",
         {**_MOVING, "strength": 0.8, "gamma": 1.0},
         ("rho", "strength", "gamma"),
-        lambda params, counts, _s, own: FocalSAM(params, AdamW, counts=counts, **own),
+        lambda params, base, counts, _s, own: FocalSAM(params, base, counts=counts, **own),
     ),
     "group-sam": Method(
         "Group-SAM", {**_MOVING, "n_groups": 3, "gamma": 0.25}, ("rho", "n_groups"), _group_sam
@@ -188,13 +240,13 @@ METHODS = {
         "LookSAM",
         {**_MOVING, "every": 5, "alpha": 0.7},
         ("rho", "every"),
-        lambda params, _c, _s, own: LookSAM(params, AdamW, **own),
+        lambda params, base, _c, _s, own: LookSAM(params, base, **own),
     ),
     "momentum-sam": Method(
         "Momentum-SAM",
         {**_MOVING, "ascend": False},
         ("rho",),
-        lambda params, _c, _s, own: MomentumSAM(params, AdamW, **own),
+        lambda params, base, _c, _s, own: MomentumSAM(params, base, **own),
     ),
     "eisam": Method(
         "EISAM",

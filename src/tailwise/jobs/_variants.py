@@ -7,18 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._methods import METHODS, settings_in_use, unused_settings
+from tailwise.jobs._methods import METHODS, check_settings, settings_in_use, unused_settings
 from tailwise.optim import PerTargetOptimizer, Ranks
 
 __all__ = ["VariantConfig", "make_optimizer", "without_unused"]
 
 BASELINE_OPTIMIZER = "adamw"
 _FOLDER_NAME = re.compile(r"[\w=,+-][\w=,+.-]{0,199}")  # file systems end at 255 bytes
-_TOY_COUNTS = torch.arange(1, 101)  # enough items for any number of groups
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,7 @@ class VariantConfig:
             for name, value in settings_in_use(self.optimizer, self.own_settings()).items():
                 object.__setattr__(self, name, value)
             self._check_what_goes_with_any()
-            # The method itself judges its settings, on a toy: before any work rather than after.
-            # Whether a pattern matches, only the recommender's own parameters can tell.
-            own = self.own_settings() | ({"perturb": "shared"} if self.moves_by_name else {})
-            METHODS[self.optimizer].build([torch.zeros(1, requires_grad=True)], _TOY_COUNTS, 0, own)
+            check_settings(self.optimizer, self.own_settings())
         except (ConfigError, ValueError) as error:
             raise ConfigError(f"variant {self.name!r}: {error}") from None
         if not _FOLDER_NAME.fullmatch(self.name) or self.name == "data":

@@ -182,6 +182,12 @@ def slots(
     return pl.DataFrame(rows)
 
 
+def shown(given: pl.DataFrame) -> pl.DataFrame:
+    """Count slots by day, variant and segment."""
+    dated = given.with_columns(day=(pl.col("served_at") // DAY).cast(pl.Int64) * int(DAY))
+    return dated.group_by("day", "variant", "segment").agg(n=pl.len())
+
+
 def choices(*, days: int = 9, per_day: int = 80, shift: int = 0) -> pl.DataFrame:
     """Clicks, most of them on the first items; in the second half on items ``shift`` further on."""
     rng = np.random.default_rng(2)
@@ -253,8 +259,8 @@ class FakeSource:
     def live(self) -> LiveTables:
         self._note("live")
         if not self.given:
-            return LiveTables(slots().clear(), choices().clear())
-        return LiveTables(slots(last_tail=0.08), choices(shift=8))
+            return LiveTables(shown(slots().clear()), choices().clear())
+        return LiveTables(shown(slots(last_tail=0.08)), choices(shift=8))
 
     def users(self, name: str, n: int) -> Sequence[str]:
         self._note("users")
@@ -282,7 +288,7 @@ async def hostile_lists(given: Experiment, user_id: str, k: int) -> tuple[ShownL
         raise TailwiseError("The models are busy; ask again.")
     titles = ["Garden hose, 20 m", HOSTILE, RTL, "Rosenschere", "A" * 90, "Gießkanne"]
 
-    def shown(variant: str, order: list[int], tail: int) -> ShownList:
+    def listed(variant: str, order: list[int], tail: int) -> ShownList:
         return ShownList(
             variant,
             tuple(
@@ -291,7 +297,7 @@ async def hostile_lists(given: Experiment, user_id: str, k: int) -> tuple[ShownL
             ),
         )
 
-    return shown(given.control, [0, 1, 3, 2], 3), shown(given.treatment, [1, 5, 0, 4], 3)
+    return listed(given.control, [0, 1, 3, 2], 3), listed(given.treatment, [1, 5, 0, 4], 3)
 
 
 def app(

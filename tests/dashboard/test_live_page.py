@@ -2,11 +2,11 @@ import polars as pl
 import pytest
 
 from tailwise.dashboard import Alarm, LiveTables, live_page
-from tests.dashboard.making import DAY, START, choices, slots
+from tests.dashboard.making import DAY, START, choices, shown, slots
 
 
 def test_days_hold_the_shares_of_their_own_slots():
-    page = live_page(LiveTables(slots(last_tail=0.0), choices()), [])
+    page = live_page(LiveTables(shown(slots(last_tail=0.0)), choices()), [])
     days = page.by_variant["control"]
     # the first list is served at START, 13 minutes past 14 h: nine days touch ten dates
     assert len(days) == 10
@@ -17,18 +17,18 @@ def test_days_hold_the_shares_of_their_own_slots():
 
 
 def test_a_change_of_fashion_shows_in_the_middle_and_not_elsewhere():
-    page = live_page(LiveTables(slots(), choices(shift=8)), [])
+    page = live_page(LiveTables(shown(slots()), choices(shift=8)), [])
     gaps = [c.previous_head_share_without_drift - c.previous_head_share for c in page.drift.changes]
     assert gaps[1] > 0.2
     assert max(gaps[0], gaps[2]) < 0.1
 
 
 def test_few_choices_have_no_drift():
-    assert live_page(LiveTables(slots(), choices(days=1)), []).drift is None
+    assert live_page(LiveTables(shown(slots()), choices(days=1)), []).drift is None
 
 
 def test_an_empty_log_is_an_empty_page():
-    page = live_page(LiveTables(slots().clear(), choices().clear()), [])
+    page = live_page(LiveTables(shown(slots().clear()), choices().clear()), [])
     assert (page.by_variant, page.drift, page.n_choices, page.open_alarms) == ({}, None, 0, ())
 
 

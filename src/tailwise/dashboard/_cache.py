@@ -35,16 +35,21 @@ class PageCache:
 
     Args:
         patience_s: How long an answer waits for a computation before it goes out without, >= 0.
+        again_s: The same where there is a value of another version to show meanwhile, >= 0. None: as long.
         size: Values kept, the least recently asked for go first, >= 1.
         threads: Computations at once, >= 1.
     """
 
-    def __init__(self, *, patience_s: float = 2.0, size: int = 64, threads: int = 1) -> None:
-        if patience_s < 0 or size < 1 or threads < 1:
+    def __init__(
+        self, *, patience_s: float = 2.0, again_s: float | None = None, size: int = 64, threads: int = 1
+    ) -> None:
+        if patience_s < 0 or (again_s or 0.0) < 0 or size < 1 or threads < 1:
             raise ValueError(
-                f"patience_s must be >= 0, size and threads >= 1; got {patience_s}, {size} and {threads}."
+                "patience_s and again_s must be >= 0, size and threads >= 1; got "
+                f"{patience_s}, {again_s}, {size} and {threads}."
             )
         self._patience_s = patience_s
+        self._again_s = again_s
         self._size = size
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dashboard")
         self._quick = ThreadPoolExecutor(2, thread_name_prefix="dashboard-quick")
@@ -65,7 +70,10 @@ class PageCache:
         if found is not None:
             return found
         task = self._begin(key, version, compute)
-        await asyncio.wait([asyncio.wrap_future(task)], timeout=self._patience_s)
+        with self._lock:
+            has_older = self._again_s is not None and key in self._values
+        patience_s = self._again_s if has_older else self._patience_s
+        await asyncio.wait([asyncio.wrap_future(task)], timeout=patience_s)
         found = self._look(key, version)
         if found is not None:
             return found
@@ -76,6 +84,11 @@ class PageCache:
     async def quick(self, work: Callable[[], T]) -> T:
         """Run something short that may read a database, outside of the event loop; not kept."""
         return await asyncio.get_running_loop().run_in_executor(self._quick, work)
+
+    def is_busy(self) -> bool:
+        """Whether something is being computed."""
+        with self._lock:
+            return bool(self._running)
 
     def close(self) -> None:
         """Begin nothing more."""

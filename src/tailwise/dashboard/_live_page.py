@@ -14,7 +14,6 @@ from tailwise.schema import ITEM_INDEX, TIMESTAMP
 
 __all__ = ["DailyShare", "LivePage", "daily_shares", "live_page"]
 
-_DAY_S = 86_400
 _SEGMENTS = ("head", "mid", "tail", "cold")
 _FEWEST_CHOICES = 100
 
@@ -65,14 +64,13 @@ def live_page(tables: LiveTables, alarms: Sequence[Alarm]) -> LivePage:
     latest: dict[tuple[str, str], Alarm] = {}
     for alarm in alarms:
         latest.setdefault(alarm.key, alarm)
-    seen = set(tables.slots["segment"].unique().drop_nulls().to_list()) if tables.slots.height else set()
+    shown = tables.shown
+    seen = set(shown["segment"].unique().drop_nulls().to_list()) if shown.height else set()
     known = tuple(s for s in _SEGMENTS if s in seen) + tuple(sorted(seen - set(_SEGMENTS)))
-    variants = sorted(tables.slots["variant"].unique().drop_nulls().to_list()) if tables.slots.height else []
+    variants = sorted(shown["variant"].unique().drop_nulls().to_list()) if shown.height else []
     return LivePage(
         segments=known,
-        by_variant={
-            name: daily_shares(tables.slots.filter(pl.col("variant") == name), known) for name in variants
-        },
+        by_variant={name: daily_shares(shown.filter(pl.col("variant") == name), known) for name in variants},
         drift=_drift(tables.choices),
         n_choices=tables.choices.height,
         open_alarms=tuple(alarm for alarm in latest.values() if alarm.state == "raised"),
@@ -80,20 +78,24 @@ def live_page(tables: LiveTables, alarms: Sequence[Alarm]) -> LivePage:
     )
 
 
-def daily_shares(slots: pl.DataFrame, segments: Sequence[str]) -> tuple[DailyShare, ...]:
+def daily_shares(shown: pl.DataFrame, segments: Sequence[str]) -> tuple[DailyShare, ...]:
     """Share each day's slots out over the segments, oldest day first.
 
     Example:
-        >>> slots = pl.DataFrame({"served_at": [0.0, 1.0, 90_000.0], "segment": ["head", "tail", "tail"]})
-        >>> [(day.n_slots, day.shares["tail"]) for day in daily_shares(slots, ("head", "tail"))]
+        >>> shown = pl.DataFrame(
+        ...     {"day": [0, 0, 86_400], "segment": ["head", "tail", "tail"], "n": [1, 1, 1]}
+        ... )
+        >>> [(day.n_slots, day.shares["tail"]) for day in daily_shares(shown, ("head", "tail"))]
         [(2, 0.5), (1, 1.0)]
     """
     counted = (
-        slots.with_columns(day=(pl.col("served_at") // _DAY_S).cast(pl.Int64) * _DAY_S)
-        .group_by("day")
+        shown.group_by("day")
         .agg(
-            pl.len().alias("n"),
-            *((pl.col("segment") == s).sum().alias(f"n_{i}") for i, s in enumerate(segments)),
+            pl.sum("n"),
+            *(
+                pl.col("n").filter(pl.col("segment") == s).sum().alias(f"n_{i}")
+                for i, s in enumerate(segments)
+            ),
         )
         .sort("day")
     )

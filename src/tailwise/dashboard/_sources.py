@@ -44,12 +44,12 @@ class LiveTables:
     """What was shown and chosen lately, of the whole service.
 
     Attributes:
-        slots: A row per slot of a list: ``served_at``, ``recommendation_id``, ``user_id``, ``variant``,
-            ``item_id``, ``segment``.
+        shown: Slots that were filled: ``day`` (unix seconds of its beginning, UTC), ``variant``, ``segment``
+            and their number ``n``; any number of rows for one of these.
         choices: A row per click or purchase: ``item_id``, ``occurred_at``.
     """
 
-    slots: pl.DataFrame
+    shown: pl.DataFrame
     choices: pl.DataFrame
 
 

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from tailwise.dashboard import Alarm, AlarmFile, Deliveries, ExperimentTables, LiveTables, Outbox
 from tailwise.events._database import Database
 from tailwise.events._frames_out import reading
-from tailwise.events._reader import LogReader
 from tailwise.events._tables import EVENTS, LISTS
 from tailwise.experiments import (
     METRICS,
@@ -24,14 +23,13 @@ from tailwise.experiments import (
 )
 from tailwise.jobs._experiments_items import experiment_items
 from tailwise.jobs._experiments_reading import ExperimentReader
+from tailwise.jobs._live_days import LiveDays
 
 __all__ = ["ALARMS_FILE", "ServiceSource"]
 
 ALARMS_FILE = "alarms.jsonl"  # in the service's state
-DAY_S = 86_400.0
 _MOMENT_S = 60  # windows close as time goes by, also where nothing is logged
 _RECENT_LISTS = 400  # among which users are looked for
-_SLOT_COLUMNS = ("served_at", "recommendation_id", "user_id", "variant", "item_id", "segment")
 _USER_METRICS = tuple(metric for metric in METRICS.values() if metric.level == "user")
 
 
@@ -46,7 +44,7 @@ class ServiceSource:
         items: Gives an experiment's division of the catalogue: ``item_id``, ``segment``, maybe ``brand``.
         alarms: The monitor's.
         clock: Unix seconds. None: the moment of the last list, for a service whose requests tell the time.
-        live_days: How far back the page of the live lists looks, > 0.
+        live_days: How far back the page of the live lists looks, to the beginning of the day, > 0.
     """
 
     def __init__(
@@ -62,11 +60,10 @@ class ServiceSource:
             raise ValueError(f"live_days must be > 0; got {live_days}.")
         self._store = ExperimentStore(database)
         self._database = Database(database)
-        self._log = LogReader(database)
         self._items = items
         self._alarms = alarms
         self._clock = clock
-        self._live_s = live_days * DAY_S
+        self._live = LiveDays(self._database, live_days)
         self._readers: dict[str, ExperimentReader] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -139,17 +136,7 @@ class ServiceSource:
 
     def live(self) -> LiveTables:
         """See :class:`DashboardSource`."""
-        since = self.now() - self._live_s
-        schema = {name: pl.Float64 if name == "served_at" else pl.String for name in _SLOT_COLUMNS}
-        slots = [pl.DataFrame(schema=schema)]
-        slots += [piece.select(_SLOT_COLUMNS) for piece in self._log.slots(since)]
-        chosen = sa.select(EVENTS.c.item_id, EVENTS.c.occurred_at).where(
-            EVENTS.c.occurred_at >= since, EVENTS.c.type.in_(("click", "purchase"))
-        )
-        with reading(self._database) as connection:
-            rows = [tuple(row) for row in connection.execute(chosen.order_by(EVENTS.c.occurred_at))]
-        choices = pl.DataFrame(rows, schema={"item_id": pl.String, "occurred_at": pl.Float64}, orient="row")
-        return LiveTables(pl.concat(slots), choices)
+        return self._live.tables(self.now())
 
     def users(self, name: str, n: int) -> Sequence[str]:
         """See :class:`DashboardSource`; those who were lately answered, of both models in turn."""
@@ -181,7 +168,6 @@ class ServiceSource:
         """Close the connections."""
         self._store.close()
         self._database.close()
-        self._log.close()
 
     def _reader(self, experiment: Experiment) -> ExperimentReader:
         if experiment.name not in self._readers:

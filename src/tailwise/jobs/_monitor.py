@@ -18,8 +18,8 @@ from tailwise.dashboard import (
     run_monitor_once,
 )
 from tailwise.errors import DataError, TailwiseError
-from tailwise.events._reader import LogReader
 from tailwise.jobs._dashboard_source import ALARMS_FILE
+from tailwise.jobs._log_columns import LogColumns
 from tailwise.jobs._measure import cut_segments
 from tailwise.jobs._run_data import RunData, load_run_data
 from tailwise.jobs._run_folder import RunFolder
@@ -63,7 +63,7 @@ class ServiceMonitor:
         self.outbox = Outbox(self.alarms, sinks)
         self.settings = settings or MonitorSettings()
         self.clock = clock
-        self._log = LogReader(database)
+        self._log = LogColumns(database)
         self._state, self._root = state, root
         self._gauges = gauges
         self._known: tuple[str, Segments, list[str], float | None] | None = None

@@ -21,9 +21,10 @@ from tailwise.serving._http_keys import KeyStore
 from tailwise.serving._http_metrics import Metrics
 from tailwise.serving._lineup import Lineup
 
-__all__ = ["PAGES", "ServedPages"]
+__all__ = ["PAGES", "STALE_PATIENCE_S", "ServedPages"]
 
 PAGES = "/dashboard"  # the router's prefix
+STALE_PATIENCE_S = 0.5  # for newer numbers, before those from before are shown
 
 
 class ServedPages:
@@ -52,7 +53,7 @@ class ServedPages:
         worker: int,
     ) -> None:
         state, root = Path(config.state), Path(config.model_root)
-        self._cache = PageCache()
+        self._cache = PageCache(again_s=STALE_PATIENCE_S)
         # Where requests tell the time, now is the moment of the last list.
         self._source = ServiceSource.of_service(
             config.database, state=state, root=root, clock=None if config.clock_from_header else time.time

@@ -241,8 +241,8 @@ def test_liveness_readiness_and_metrics_say_what_machines_ask(client):
         "worker": 0,
         "generation": 0,
         "models": [
-            {"name": "control", "digest": "digest-1", "generation": 0},
-            {"name": "treatment", "digest": "digest-2", "generation": 0},
+            {"name": "control", "digest": "digest-1", "generation": 0, "drill": None},
+            {"name": "treatment", "digest": "digest-2", "generation": 0, "drill": None},
         ],
         "log": "available",
     }

@@ -43,6 +43,27 @@ def test_while_a_new_page_is_computed_the_old_one_is_answered_and_marked():
     assert (third.value, third.is_stale) == ("new", False)
 
 
+def test_where_an_old_page_can_be_shown_a_new_one_is_waited_for_less_long():
+    async def run():
+        cache, gate = PageCache(patience_s=30, again_s=0.01), threading.Event()
+
+        def slow():
+            gate.wait(0.2)
+            return "old"
+
+        first = await cache.get("page", 1, slow)
+        second = await cache.get("page", 2, lambda: gate.wait(10) and "new")
+        is_busy = cache.is_busy()
+        gate.set()
+        cache.close()
+        return first, second, is_busy
+
+    first, second, is_busy = asyncio.run(run())
+    assert (first.value, first.is_stale) == ("old", False)
+    assert (second.value, second.is_stale) == ("old", True)
+    assert is_busy
+
+
 def test_many_who_ask_at_once_wait_for_one_computation():
     async def run():
         cache, calls = PageCache(patience_s=30, threads=4), []
@@ -92,7 +113,7 @@ def test_only_so_many_pages_are_kept():
     assert asyncio.run(run()) == ["a", "b", "c", "a"]
 
 
-@pytest.mark.parametrize("arguments", [{"patience_s": -1}, {"size": 0}, {"threads": 0}])
+@pytest.mark.parametrize("arguments", [{"patience_s": -1}, {"again_s": -1}, {"size": 0}, {"threads": 0}])
 def test_a_cache_that_cannot_be_is_refused(arguments):
     with pytest.raises(ValueError, match=r"must be >= 0, size and threads >= 1; got"):
         PageCache(**arguments)

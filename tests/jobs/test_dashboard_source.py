@@ -6,6 +6,7 @@ import httpx
 import polars as pl
 import pytest
 from fastapi import FastAPI
+from polars.testing import assert_frame_equal
 
 from tailwise.dashboard import (
     Access,
@@ -15,8 +16,10 @@ from tailwise.dashboard import (
     dashboard_routes,
     experiment_page,
 )
-from tailwise.experiments import Experiment, ExperimentStore, Policy
-from tailwise.jobs._dashboard_source import ServiceSource
+from tailwise.events._database import Database
+from tailwise.experiments import METRICS, Experiment, ExperimentStore, Policy
+from tailwise.jobs._dashboard_source import MeasuredOnce, ServiceSource
+from tailwise.jobs._experiments_reading import ExperimentReader
 from tailwise.serving._http_keys import KeyStore
 
 from .rollouts import DAY, ITEMS, NOW, Shop
@@ -73,6 +76,31 @@ def test_open_windows_are_not_counted_yet(shop, tmp_path):
     assert (tables.outcomes.height, tables.exposures.height, tables.catalogue) == (0, 8, ())
     assert experiment_page(early.rollouts()[-1], tables, []).goals == ()
     early.close()
+
+
+def test_users_measured_once_are_those_measured_for_the_moment_whatever_comes_or_goes(shop):
+    database, experiment = (
+        Database(shop.database),
+        Experiment("x", "home", "control", "treatment", policy=POLICY),
+    )
+    users = tuple(metric for metric in METRICS.values() if metric.level == "user")
+    once = MeasuredOnce(database, experiment, ITEMS, users)
+
+    def check(n_users):
+        once.refresh()
+        plain = ExperimentReader(database, experiment, ITEMS, users)
+        plain.refresh()
+        for now in (NOW, NOW + DAY + 4, NOW + 2 * DAY, float("inf")):
+            assert_frame_equal(once.outcomes(now), plain.outcomes(now))
+        assert once.outcomes(float("inf")).height == n_users
+
+    check(8)
+    shop.event("click", "u3", "t1", at=NOW + 300)
+    shop.shown("new", "control", at=NOW + DAY)
+    check(9)
+    shop.forget("u3")
+    check(8)
+    database.close()
 
 
 def test_a_draft_has_no_tables(source):

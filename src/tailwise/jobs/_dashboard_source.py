@@ -1,5 +1,6 @@
 """Where a service's dashboard gets its numbers: the log's database, the experiments in it, the alarms."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -33,6 +34,29 @@ _RECENT_LISTS = 400  # among which users are looked for
 _USER_METRICS = tuple(metric for metric in METRICS.values() if metric.level == "user")
 
 
+class MeasuredOnce(ExperimentReader):
+    """Measures every user once for each state of the log, for whatever moment is asked.
+
+    A user's measures depend on no other user and not on the moment, which only says whose windows are closed;
+    so closed windows are a choice of rows.
+    """
+
+    _all: tuple[Hashable, pl.DataFrame] | None = None
+
+    def outcomes(self, now: float) -> pl.DataFrame:
+        """See :meth:`ExperimentReader.outcomes`."""
+        state = (
+            self._deletion,
+            self._events.height,
+            self._lists.height,
+            self._seen.height,
+            *self._last.values(),
+        )
+        if self._all is None or self._all[0] != state:
+            self._all = state, super().outcomes(math.inf)
+        return self._all[1].filter(pl.col("window_closes_at") <= now)
+
+
 class ServiceSource:
     """See :class:`tailwise.dashboard.DashboardSource`. Calls may come from several threads.
 
@@ -64,7 +88,7 @@ class ServiceSource:
         self._alarms = alarms
         self._clock = clock
         self._live = LiveDays(self._database, live_days)
-        self._readers: dict[str, ExperimentReader] = {}
+        self._readers: dict[str, MeasuredOnce] = {}
         self._one_at_a_time = threading.Lock()
 
     @classmethod
@@ -169,10 +193,8 @@ class ServiceSource:
         self._store.close()
         self._database.close()
 
-    def _reader(self, experiment: Experiment) -> ExperimentReader:
+    def _reader(self, experiment: Experiment) -> MeasuredOnce:
         if experiment.name not in self._readers:
             items = self._items(experiment)
-            self._readers[experiment.name] = ExperimentReader(
-                self._database, experiment, items, _USER_METRICS
-            )
+            self._readers[experiment.name] = MeasuredOnce(self._database, experiment, items, _USER_METRICS)
         return self._readers[experiment.name]

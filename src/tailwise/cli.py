@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 import tailwise
-from tailwise._cli_experiments import experiment_app, simulate
+from tailwise._cli_experiments import experiment_app
 from tailwise._cli_monitor import monitor
 from tailwise._cli_ope import ope
 from tailwise._cli_serving import serving_app
+from tailwise._cli_simulate import simulate
 from tailwise.errors import ConfigError, StoppedElsewhereError, TailwiseError
 
 __all__ = ["app", "main"]

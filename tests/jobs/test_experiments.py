@@ -167,7 +167,8 @@ def test_the_audit_log_is_shown_oldest_first(shop, status):
 
 def commands():
     blocks = re.findall(r"```\n(.*?)```", PAGE, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("tailwise ")]
+    texts = [block.replace("\\\n", " ") for block in blocks]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith("tailwise ")]
     return [shlex.split(line)[1:] for line in lines]
 
 
@@ -180,6 +181,28 @@ def test_every_command_of_the_page_is_one(words):
     function, bound, _ = cli.app.parse_args(words, exit_on_error=False)
     assert function.__name__ in words
     assert bound.arguments
+
+
+@pytest.mark.parametrize("action", ["start", "ramp", "pause", "resume", "stop", "rollback"])
+def test_flags_of_a_deed_are_the_same_for_every_action(action):
+    words = f"experiment {action} x --reason why --by ann --at log --database sqlite:///d.db --state s"
+    _, bound, _ = cli.app.parse_args(shlex.split(words), exit_on_error=False)
+    deed, place = bound.arguments["deed"], bound.arguments["place"]
+    assert (deed.reason, deed.by, deed.at) == ("why", "ann", "log")
+    assert (place.database, place.state) == ("sqlite:///d.db", Path("s"))
+
+
+@pytest.mark.parametrize(
+    "command", ["experiment status", "experiment decide", "experiment watch", "simulate"]
+)
+def test_what_is_not_said_of_the_service_has_its_default(command):
+    _, bound, _ = cli.app.parse_args([*command.split(), "x", "--state", "s"], exit_on_error=False)
+    place = bound.arguments["place"]
+    assert (place.database, place.state, place.model_root) == (
+        "sqlite:///tailwise-events.db",
+        Path("s"),
+        Path(),
+    )
 
 
 def test_the_page_names_every_world():

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tailwise.dashboard import _figures, _words
-from tailwise.reports import _numbers
+from tailwise.reports import _numbers, _templates
 
 __all__ = ["ICON", "render", "style_sheet", "style_version"]
 
@@ -21,9 +21,10 @@ ICON = (
 
 @cache
 def style_sheet() -> str:
-    """Return the style sheet of all pages."""
+    """Return the style sheet of all pages, behind the colours that they share with reports."""
     folder = resources.files("tailwise.dashboard").joinpath("templates")
-    return folder.joinpath("dashboard.css").read_text(encoding="utf-8")
+    own = folder.joinpath("dashboard.css").read_text(encoding="utf-8")
+    return f"{_templates.style_sheet('palette.css')}\n{own}"
 
 
 @cache

@@ -5,8 +5,10 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -508,3 +510,32 @@ def test_a_drill_breaks_the_model_that_it_names_and_is_said_wherever_one_looks(s
     assert swapped.status_code == 200
     assert server.listed(history=["i01"], variant="treatment")["reason"] == "model-error"
     assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_requests_that_a_slow_model_turns_away_are_in_the_log_when_the_service_has_stopped(start, tmp_path):
+    server = start(
+        tmp_path,
+        "--drill=control=slow:500ms",
+        "--set=engine.warm_up=false",
+        "--set=engine.max_batch=1",
+        "--set=engine.queue_limit=1",
+    ).wait_until_ready()
+
+    def ask(number: int) -> int:
+        body = {"user_id": f"v{number}", "history": ["i01"]}
+        return server.ask("POST", "/v1/recommendations", {"surface": "home", **body}).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = list(pool.map(ask, range(6)))
+    assert server.stop() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "tailwise-events.db")) as database:
+        rows = database.execute(
+            "select user_id, variant, method, reason, slots, context from lists"
+        ).fetchall()
+    refused = [f"v{number}" for number, status in enumerate(statuses) if status == 429]
+    assert refused
+    assert sorted(row[0] for row in rows if row[2] == "refused") == refused
+    told = {row[1:] for row in rows if row[2] == "refused"}
+    assert told == {("control", "refused", "overload", "[]", '{"drill":"slow:500ms"}')}
+    assert len(rows) == 6

@@ -4,7 +4,6 @@ import os
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,15 +12,19 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tailwise.errors import ConfigError
+from tailwise._database_connection import (
+    CONNECT_S,
+    postgresql_arguments,
+    prepare_sqlite,
+    read_database_url,
+)
 
 __all__ = ["WRITE_S", "Database", "DatabaseDownError", "describe_error", "is_outage", "is_refusal"]
 
-CONNECT_S = 2  # longest wait for a connection
 WRITE_S = 5.0  # longest time of a transaction of the writer, unless said otherwise
 READ_S = 2.0  # longest wait for a read
 LOCK_MS = 2_000  # longest wait for a lock in PostgreSQL
@@ -52,20 +55,23 @@ class Database:
     """
 
     def __init__(self, url: str, *, write_timeout_s: float = WRITE_S) -> None:
-        self.url = _read_url(url)
+        self.url = read_database_url(url)
         self._write_timeout_s = write_timeout_s
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._is_migrated = threading.Event()
+        arguments: dict[str, Any] = {"timeout": write_timeout_s, "isolation_level": None}
+        if not self.is_sqlite:
+            arguments = postgresql_arguments(self.url, lock_timeout=LOCK_MS, synchronous_commit="on")
         self._engine = sa.create_engine(
             self.url,
             hide_parameters=True,  # they are what users did
-            connect_args=self._connect_arguments(),
+            connect_args=arguments,
             pool_size=8,
             max_overflow=4,
             pool_timeout=CONNECT_S,
         )
         if self.is_sqlite:
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "connect", prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
     @contextmanager
@@ -155,17 +161,6 @@ class Database:
         """Close the connections that are not in use."""
         self._engine.dispose()
 
-    def _connect_arguments(self) -> dict[str, Any]:
-        if self.is_sqlite:
-            return {"timeout": self._write_timeout_s, "isolation_level": None}
-        own = self.url.query.get("options", "")
-        settings = f"-c lock_timeout={LOCK_MS} -c synchronous_commit=on"
-        return {
-            "connect_timeout": CONNECT_S,
-            "options": f"{settings} {own if isinstance(own, str) else ' '.join(own)}".strip(),
-            "application_name": "tailwise",
-        }
-
     @contextmanager
     def _cut_off(self, connection: Connection, timeout_s: float | None) -> Iterator[None]:
         """End a transaction on a server that has stopped answering: its own timeouts would not."""
@@ -205,44 +200,6 @@ def describe_error(error: BaseException) -> str:
     if isinstance(cause, sqlite3.OperationalError | OSError | PoolTimeoutError) or "OperationalError" in name:
         return f"{name}: {str(cause).splitlines()[0] if str(cause) else ''}"
     return name
-
-
-def _read_url(url: str) -> URL:
-    try:
-        read = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            "The database's URL must look like sqlite:///events.db or postgresql://user@host/name; got one"
-            " that cannot be read (not shown, it may hold a password)."
-        ) from None
-    backend = read.drivername
-    if backend in ("postgresql", "postgres", "postgresql+psycopg"):
-        return read.set(drivername="postgresql+psycopg")
-    if backend in ("sqlite", "sqlite+pysqlite"):
-        if not read.database or read.database == ":memory:" or read.database.startswith("file:"):
-            raise ConfigError(
-                f"The database's URL must name a file; got {url!r}. What is in memory is not durable:"
-                " write sqlite:///events.db."
-            )
-        Path(read.database).parent.mkdir(parents=True, exist_ok=True)
-        return read
-    raise ConfigError(f"The database's URL must begin with sqlite: or postgresql:; got {backend}:.")
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    """Settings of each connection; WAL so that readers never wait for the writer."""
-    last = time.monotonic() + WRITE_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")  # ignores the busy timeout
-            break
-        except sqlite3.OperationalError:
-            if time.monotonic() > last:
-                raise
-            time.sleep(0.02)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -1,23 +1,26 @@
 """Tables of the experiments' state, on SQLite or PostgreSQL, and a log of decisions that only grows."""
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tailwise.errors import ConfigError, DataError, LogUnavailableError
+from tailwise._database_connection import (
+    CONNECT_S,
+    postgresql_arguments,
+    prepare_sqlite,
+    read_database_url,
+)
+from tailwise.errors import DataError, LogUnavailableError
 
 __all__ = ["DECISIONS", "EXPERIMENTS", "StoreDatabase"]
 
 FORMAT = 1
 WAIT_S = 5.0  # longest wait for another writer
-CONNECT_S = 2
 LOCK_KEY = 0x7A11_0003  # of PostgreSQL's advisory lock: one writer at a time
 
 METADATA = sa.MetaData()
@@ -68,26 +71,21 @@ class StoreDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = _read_url(url)
+        self.url = read_database_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._is_ready = False
         if self.is_sqlite:
             self._engine = sa.create_engine(
                 self.url, connect_args={"timeout": WAIT_S, "isolation_level": None}, poolclass=sa.NullPool
             )
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "connect", prepare_sqlite)
         else:
-            # What is given to the driver takes the place of the URL's own options, such as a search path.
-            given = self.url.query.get("options", "")
-            own = given if isinstance(given, str) else " ".join(given)
-            limits = f"{own} -c lock_timeout={int(WAIT_S * 1000)} -c statement_timeout={int(WAIT_S * 1000)}"
+            limit_ms = int(WAIT_S * 1000)
             self._engine = sa.create_engine(
                 self.url,
-                connect_args={
-                    "connect_timeout": CONNECT_S,
-                    "options": limits,
-                    "application_name": "tailwise",
-                },
+                connect_args=postgresql_arguments(
+                    self.url, lock_timeout=limit_ms, statement_timeout=limit_ms
+                ),
                 pool_size=2,
                 pool_pre_ping=True,
                 pool_timeout=CONNECT_S,
@@ -182,37 +180,3 @@ def _guards(dialect: str) -> tuple[str, ...]:
         "CREATE TRIGGER experiments_keep_definition BEFORE UPDATE OF name, definition ON experiments "
         "FOR EACH ROW EXECUTE FUNCTION tailwise_experiments_refuse()",
     )
-
-
-def _read_url(url: str) -> URL:
-    try:
-        read = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            "The database's URL must look like sqlite:///events.db or postgresql://user@host/name; got one "
-            "that cannot be read (not shown, it may hold a password)."
-        ) from None
-    if read.get_backend_name() == "postgresql":
-        return read.set(drivername="postgresql+psycopg")
-    if read.get_backend_name() != "sqlite" or read.database in (None, "", ":memory:"):
-        raise ConfigError(
-            "The database's URL must begin with postgresql:, or with sqlite: and name a file; got "
-            f"{read.get_backend_name()}:."
-        )
-    Path(str(read.database)).parent.mkdir(parents=True, exist_ok=True)
-    return read
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    """WAL, so that readers never wait for a writer; committed means on disk."""
-    last = time.monotonic() + WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")  # ignores the time that connections wait for locks
-            break
-        except sqlite3.OperationalError:
-            if time.monotonic() > last:
-                raise
-            time.sleep(0.02)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")

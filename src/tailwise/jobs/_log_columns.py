@@ -15,7 +15,7 @@ from tailwise.events._tables import EVENTS, LISTS
 
 __all__ = ["LogColumns", "choice_tables", "slot_tables"]
 
-_LISTS_AT_ONCE, _EVENTS_AT_ONCE = 10_000, 50_000
+_LISTS_AT_ONCE, _EVENTS_AT_ONCE = 2_000, 50_000
 _OF_LISTS: dict[str, Any] = {
     "recommendation_id": pl.String,
     "user_id": pl.String,
@@ -75,15 +75,18 @@ def slot_tables(
     statement = sa.select(LISTS.c.slots, *(LISTS.c[name] for name in of_lists))
     statement = _within(statement, LISTS.c.served_at, since, until).order_by(LISTS.c.served_at, LISTS.c.seq)
     for texts, *shared in _pages(connection, statement, _LISTS_AT_ONCE):
-        slots = json.loads(f"[{','.join(texts)}]")
-        flat = [slot for each in slots for slot in each]
-        row = np.repeat(np.arange(len(slots)), [len(each) for each in slots])
+        values: dict[str, list[Any]] = {name: [] for name in of_slots}
+        sizes = []
+        for text in texts:  # each by itself: a hundred thousand small lists at once would be slow to collect
+            slots = json.loads(text)
+            sizes.append(len(slots))
+            for name, kept in values.items():
+                place = _PLACES[name]
+                kept.extend([slot[place] for slot in slots])
         lists = pl.DataFrame(shared, schema={name: _OF_LISTS[name] for name in of_lists}, orient="col")
         yield (
-            lists[row]
-            .with_columns(
-                pl.Series(name, [slot[_PLACES[name]] for slot in flat], _OF_SLOTS[name]) for name in of_slots
-            )
+            lists[np.repeat(np.arange(len(sizes)), sizes)]
+            .with_columns(pl.Series(name, kept, _OF_SLOTS[name]) for name, kept in values.items())
             .select(columns)
         )
 

@@ -97,7 +97,7 @@ def create(
     say(f"{name}: draft. Start it: tailwise experiment start {name}")
 
 
-def _act(name: str, action: Any, deed: Deed, place: Folders) -> None:
+def _act(name: str, action: Any, deed: Deed, place: Folders, *, model_root: Path = MODELS.model_root) -> None:
     from tailwise.jobs import _experiments as jobs
 
     moment = jobs.parse_at(deed.at, place.database)
@@ -108,7 +108,7 @@ def _act(name: str, action: Any, deed: Deed, place: Folders) -> None:
         by=deed.by or jobs.person(),
         reason=deed.reason,
         state=place.state,
-        root=place.model_root if isinstance(place, Models) else Path(),
+        root=model_root,
         clock=lambda: moment,
     )
     treatment = rollout.experiment.treatment
@@ -127,82 +127,33 @@ def start(
     Args:
         name: Of the experiment.
     """
-    _act(name, "start", deed, place)
+    _act(name, "start", deed, place, model_root=place.model_root)
 
 
-@experiment_app.command
-def ramp(
-    name: str,
-    *,
-    deed: Deed = DEED,
-    place: Folders = FOLDERS,
-) -> None:
-    """Take the next stage by hand, whatever the evidence says.
-
-    Args:
-        name: Of the experiment.
-    """
-    _act(name, "ramp", deed, place)
+_BY_HAND = {
+    "ramp": "Take the next stage by hand, whatever the evidence says.",
+    "pause": "Serve control to everybody and count nobody, until it is resumed.",
+    "resume": "Go on with a paused experiment in its stage.",
+    "stop": "End an experiment without a verdict: everybody gets control.",
+    "rollback": (
+        "End an experiment because the treatment harms: everybody gets control within a second or two."
+    ),
+}
 
 
-@experiment_app.command
-def pause(
-    name: str,
-    *,
-    deed: Deed = DEED,
-    place: Folders = FOLDERS,
-) -> None:
-    """Serve control to everybody and count nobody, until it is resumed.
+def _by_hand(action: Any, what: str) -> None:
+    """Make the command of an action that needs nothing but a reason."""
 
-    Args:
-        name: Of the experiment.
-    """
-    _act(name, "pause", deed, place)
+    def command(name: str, *, deed: Deed = DEED, place: Folders = FOLDERS) -> None:
+        _act(name, action, deed, place)
+
+    command.__name__ = action
+    command.__doc__ = f"{what}\n\nArgs:\n    name: Of the experiment.\n"
+    experiment_app.command(command)
 
 
-@experiment_app.command
-def resume(
-    name: str,
-    *,
-    deed: Deed = DEED,
-    place: Folders = FOLDERS,
-) -> None:
-    """Go on with a paused experiment in its stage.
-
-    Args:
-        name: Of the experiment.
-    """
-    _act(name, "resume", deed, place)
-
-
-@experiment_app.command
-def stop(
-    name: str,
-    *,
-    deed: Deed = DEED,
-    place: Folders = FOLDERS,
-) -> None:
-    """End an experiment without a verdict: everybody gets control.
-
-    Args:
-        name: Of the experiment.
-    """
-    _act(name, "stop", deed, place)
-
-
-@experiment_app.command
-def rollback(
-    name: str,
-    *,
-    deed: Deed = DEED,
-    place: Folders = FOLDERS,
-) -> None:
-    """End an experiment because the treatment harms: everybody gets control within a second or two.
-
-    Args:
-        name: Of the experiment.
-    """
-    _act(name, "rollback", deed, place)
+for _action, _what in _BY_HAND.items():
+    _by_hand(_action, _what)
 
 
 @experiment_app.command

@@ -1,4 +1,4 @@
-"""Reports and dashboard share one palette."""
+"""Reports and dashboard share their colours and the sheet that every page begins with."""
 
 import re
 from importlib import resources
@@ -10,10 +10,10 @@ from tailwise.reports._templates import style_sheet as report_style
 
 SHEETS = {
     "dashboard": dashboard_style(),
-    "report": report_style("palette.css", "report.css"),
-    "audit": report_style("palette.css", "report.css", "audit.css"),
+    "report": report_style("base.css", "report.css"),
+    "audit": report_style("base.css", "report.css", "audit.css"),
 }
-PALETTE = report_style("palette.css")
+BASE = report_style("base.css")
 
 
 def names(text, begin):
@@ -21,17 +21,17 @@ def names(text, begin):
 
 
 @pytest.mark.parametrize("sheet", SHEETS)
-def test_a_sheet_begins_with_the_palette_and_defines_every_colour_that_it_uses(sheet):
-    assert SHEETS[sheet].startswith(PALETTE)
+def test_a_sheet_begins_with_what_all_share_and_defines_every_colour_that_it_uses(sheet):
+    assert SHEETS[sheet].startswith(BASE)
     assert names(SHEETS[sheet], r"var\(") <= names(SHEETS[sheet], r"[\s{]")
 
 
-def test_every_colour_of_the_palette_has_a_dark_one():
-    light, dark = PALETTE.split("@media screen and (prefers-color-scheme: dark)")
+def test_every_colour_that_pages_share_has_a_dark_one():
+    light, dark = BASE.split("@media screen and (prefers-color-scheme: dark)")
     assert names(light, r"\s") == names(dark, r"\s") != set()
 
 
-def test_no_colour_of_the_palette_is_written_twice():
+def test_no_colour_that_pages_share_is_written_twice():
     for package, name in (
         ("dashboard", "dashboard.css"),
         ("reports", "report.css"),
@@ -39,4 +39,4 @@ def test_no_colour_of_the_palette_is_written_twice():
     ):
         own = resources.files(f"tailwise.{package}").joinpath("templates", name).read_text(encoding="utf-8")
         on_screen = own.split("@media print")[0]  # paper is white
-        assert not names(PALETTE, r"\s") & names(on_screen, r"[\s{;]")
+        assert not names(BASE, r"\s") & names(on_screen, r"[\s{;]")

@@ -21,10 +21,10 @@ ICON = (
 
 @cache
 def style_sheet() -> str:
-    """Return the style sheet of all pages, behind the colours that they share with reports."""
+    """Return the style sheet of all pages, behind what they share with reports."""
     folder = resources.files("tailwise.dashboard").joinpath("templates")
     own = folder.joinpath("dashboard.css").read_text(encoding="utf-8")
-    return f"{_templates.style_sheet('palette.css')}\n{own}"
+    return f"{_templates.style_sheet('base.css')}\n{own}"
 
 
 @cache

@@ -41,7 +41,7 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         makers=found.subjects,
         labels=found.labels,
         looks=looks,
-        css=style_sheet("palette.css", "report.css", "audit.css"),
+        css=style_sheet("base.css", "report.css", "audit.css"),
         words=words_for_audit(found),
         tiles=_audit_sections.audit_tiles(found),
         charts={

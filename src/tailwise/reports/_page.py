@@ -37,7 +37,7 @@ def render_report(metrics: Mapping[str, Any]) -> str:
         makers=results.variants,
         labels=results.labels,
         looks=looks,
-        css=style_sheet("palette.css", "report.css"),
+        css=style_sheet("base.css", "report.css"),
         words=words_for(results),
         tiles=tiles(results),
         charts={

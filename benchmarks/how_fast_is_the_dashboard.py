@@ -373,7 +373,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         place = (options.place or Path(folder)).resolve()
         place.mkdir(parents=True, exist_ok=True)
         database = options.database or f"sqlite:///{place / 'log.db'}"
-        filled = _timed("fill", lambda: prepare(place, database, options.users, options.items))
         counts = prepare(place, database, options.users, options.items)
         rows = list(measure(options, place, database))
     record: dict[str, Any] = {
@@ -382,7 +381,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "database": sa.engine.make_url(database).get_backend_name(),
         "n_items": options.items,
         **counts,
-        **rounded(filled),
         "threads": {name: os.environ[name] for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")},
         "limit_first_cpu_s": FIRST_S,
         "limit_waits_s": AGAIN_S,

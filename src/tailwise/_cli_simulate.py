@@ -35,7 +35,8 @@ def simulate(
         data: The data set that the run must be of, such as completejourney; a check, nothing is loaded.
         users: People who may visit; by default 20,000.
         days: Of simulated time; by default 14.
-        scenario: as-fitted, real-uplift, a-a, over-correction, broken, novelty, drift or bots.
+        scenario: as-fitted, real-uplift, a-a, over-correction, broken (needs tailwise serve --drill), lost,
+            novelty, drift or bots.
         visits_per_day: Of a user, on average; by default 0.4.
         url: Of the service; by default http://127.0.0.1:8000.
         rate: Most requests per second; by default 200.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tailwise._settings import from_plain, plain_of, read_toml_file, toml_of
 from tailwise.errors import ConfigError
 from tailwise.experiments._policy import Policy, check_metric
-from tailwise.experiments._settings import from_plain, plain_of, read_toml_file, toml_of
 from tailwise.serving import SURFACES, Surface
 
 __all__ = [

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tailwise._settings import plain_of
 from tailwise.experiments._policy import EffectLimit, OnRed, Policy
-from tailwise.experiments._settings import plain_of
 
 __all__ = [
     "EffectEvidence",

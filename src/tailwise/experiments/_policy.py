@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tailwise._settings import from_plain, plain_of, read_toml_file, toml_of
 from tailwise.experiments._metrics import METRICS
-from tailwise.experiments._settings import from_plain, plain_of, read_toml_file, toml_of
 
 __all__ = [
     "EffectLimit",

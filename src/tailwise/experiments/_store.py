@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from tailwise._settings import from_plain, plain_of
 from tailwise.errors import ConfigError, TailwiseError
 from tailwise.experiments._experiment import Experiment, experiment_as_json, experiment_from_json
 from tailwise.experiments._guardrails import Evidence, GuardrailResult, evidence_as_plain
 from tailwise.experiments._rollout import Action, Decision, Moment, Rollout, State, transition
-from tailwise.experiments._settings import from_plain, plain_of
 from tailwise.experiments._store_database import DECISIONS, EXPERIMENTS, StoreDatabase
 
 __all__ = ["AuditEntry", "ConflictError", "ExperimentStore"]

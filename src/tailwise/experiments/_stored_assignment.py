@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tailwise._settings import from_plain, plain_of
 from tailwise.errors import LogUnavailableError, TailwiseError
 from tailwise.experiments._assignment import HashAssignment
 from tailwise.experiments._rollout import Rollout
-from tailwise.experiments._settings import from_plain, plain_of
 from tailwise.experiments._store import ExperimentStore
 from tailwise.serving import Assigned, Surface
 

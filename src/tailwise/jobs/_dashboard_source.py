@@ -25,6 +25,7 @@ from tailwise.experiments import (
 from tailwise.jobs._experiments_items import experiment_items
 from tailwise.jobs._experiments_reading import ExperimentReader
 from tailwise.jobs._live_days import LiveDays
+from tailwise.serving import REFUSED
 
 __all__ = ["ALARMS_FILE", "ServiceSource"]
 
@@ -166,7 +167,12 @@ class ServiceSource:
         """See :class:`DashboardSource`; those who were lately answered, of both models in turn."""
         recent = (
             sa.select(LISTS.c.user_id, LISTS.c.variant)
-            .where(LISTS.c.experiment == name, LISTS.c.in_experiment, LISTS.c.user_id.is_not(None))
+            .where(
+                LISTS.c.experiment == name,
+                LISTS.c.in_experiment,
+                LISTS.c.user_id.is_not(None),
+                LISTS.c.method != REFUSED,
+            )
             .order_by(LISTS.c.seq.desc())
             .limit(_RECENT_LISTS)
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tailwise._settings import from_plain, plain_of, read_toml_file
 from tailwise.errors import ConfigError, DataError
 from tailwise.events._database import Database
 from tailwise.events._frames_out import reading
@@ -21,7 +22,6 @@ from tailwise.experiments import (
     read_policy,
 )
 from tailwise.experiments._rollout import Action
-from tailwise.experiments._settings import from_plain, plain_of, read_toml_file
 from tailwise.jobs._experiments_items import experiment_items
 from tailwise.jobs._serve_deployment import DeploymentFolder
 

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from tailwise.optim import PerTargetOptimizer, held_like, whole
 from tailwise.training._processes import Processes
@@ -26,6 +25,9 @@ def shard(recommender: nn.Module, processes: Processes) -> None:
         recommender: With ``losses`` and ``scores``; the same parameters in every process.
         processes: All of them call this.
     """
+    # Here, not above: it loads torch's compiler, and whoever only serves or ranks would wait a second for it.
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     mesh = init_device_mesh(processes.device.type, (processes.size,))
     for layer in _layers(recommender):
         fully_shard(layer, mesh=mesh)

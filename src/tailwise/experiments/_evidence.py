@@ -14,6 +14,7 @@ from tailwise.experiments._metrics import METRICS
 from tailwise.experiments._outcome_table import PRE
 from tailwise.experiments._rollout import Rollout
 from tailwise.experiments._sample_ratio import follow_sample_ratio
+from tailwise.experiments._shares import excess_bounds, share_bounds
 
 __all__ = ["SERVICE_COLUMNS", "Enrolled", "evidence_at", "evidence_path"]
 
@@ -141,11 +142,12 @@ def _effects_of(paths: list[tuple[str, float, AnytimePath]], i: int) -> tuple[Ef
 
 RateName = Literal["errors", "fallbacks", "slow"]
 _RATES: dict[RateName, str] = {"errors": "errors", "fallbacks": "fallbacks", "slow": "slow_requests"}
+_MAY_BE_SLOW = 0.05  # share of requests
 
 
 @dataclass(frozen=True, eq=False)
 class _RatePath:
-    """Shares of requests at each look, ``[L]`` each."""
+    """Mean over users of their shares of requests, at each look, ``[L]`` each."""
 
     name: RateName
     control: Floats
@@ -199,27 +201,23 @@ class _Closed:
         )
 
     def rate(self, name: RateName, alpha: float) -> _RatePath:
-        policy = self.rollout.experiment.policy
-        requests, bad = self.column("requests"), self.column(_RATES[name])
-        treated = self.treated
+        """Follow the mean over users of the share of each one's requests to which something bad happened."""
+        bad, requests = self.column(_RATES[name]), self.column("requests")
+        asked = requests > 0
+        shares = np.divide(bad, requests, out=np.zeros_like(bad), where=asked)
 
-        def share(mine: NDArray[np.bool_]) -> Floats:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                running = np.append(np.nan, np.cumsum(bad * mine) / np.cumsum(requests * mine))
-            return np.asarray(running[self.looks])
+        def running(mine: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+            sums, users = np.cumsum(shares * mine), np.cumsum(asked & mine)
+            return np.append(0.0, sums)[self.looks], np.append(0, users)[self.looks].astype(np.float64)
 
-        control, treatment = share(~treated), share(treated)
-        # 95 of 100 requests are to be fast, whatever control's are: as if 5 of 100 of control's were slow.
-        compared = np.where(treated, bad, 0.05 * requests) if name == "slow" else bad
-        path = anytime_path(
-            OutcomeArrays.of(treated, self.stage, compared, requests),
-            self.looks,
-            alpha=alpha,
-            tuned_for=policy.tuned_for_users,
-            burn_in=BurnIn(2 * policy.first_look_users, active_users=1, active_users_of_bounds=1),
-        )
-        excess = treatment - (0.05 if name == "slow" else control)
-        return _RatePath(name, control, treatment, excess, path.lower, path.upper)
+        (treated, n_treated), (control, n_control) = running(self.treated), running(~self.treated)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_treatment, of_control = treated / n_treated, control / n_control
+        if name == "slow":  # 95 of 100 requests are to be fast, whatever control's are
+            low, high = (ends - _MAY_BE_SLOW for ends in share_bounds(treated, n_treated, alpha))
+            return _RatePath(name, of_control, of_treatment, of_treatment - _MAY_BE_SLOW, low, high)
+        low, high = excess_bounds(treated, n_treated, control, n_control, alpha)
+        return _RatePath(name, of_control, of_treatment, of_treatment - of_control, low, high)
 
     def smaller_cohort(self, stage: int | None = None) -> NDArray[np.int64]:
         mine = np.ones(self.kept.size, dtype=np.bool_) if stage is None else self.stage == stage

@@ -42,12 +42,12 @@ class EffectEvidence:
 
 @dataclass(frozen=True)
 class RateEvidence:
-    """The share of requests to which something bad happened.
+    """The share of a user's requests to which something bad happened, averaged over users.
 
     Attributes:
         name: ``errors``, ``fallbacks`` or ``slow``.
-        control: Share in the control cohort, 0 to 1. NaN where there were no requests.
-        treatment: Share in the treatment's cohort.
+        control: Mean share in the control cohort, 0 to 1. NaN where there were no requests.
+        treatment: Mean share in the treatment's cohort.
         excess: What is limited: treatment less control; of ``slow``, treatment less 0.05.
         low: Lower end of the confidence sequence of ``excess``.
         high: Upper end.

@@ -114,3 +114,12 @@ def test_experiments_overlap_unless_users_or_surfaces_are_kept_apart(other, over
     second = dataclasses.replace(first, name="second", **{"layer_percent": (0.0, 50.0), **other})
     assert first.overlaps(second) is overlaps
     assert second.overlaps(first) is overlaps
+
+
+def test_stages_whose_cohorts_are_smaller_than_the_policy_asks_are_said_beforehand():
+    half = Experiment("x", "home", "a", "b", (1.0, 25.0, 100.0), layer_percent=(0.0, 50.0))
+    # 500 users per cohort and stage are asked for; 1 % of half of 30,000 is 150, the hold-out 750
+    (sentence,) = half.out_of_reach(30_000)
+    assert sentence.startswith("At 1 % a cohort holds at most 150 of 30,000 users; the policy asks for 500")
+    assert [line.split(" a cohort")[0] for line in half.out_of_reach(8_000)] == ["At 1 %", "At 100 %"]
+    assert half.out_of_reach(100_000) == []

@@ -104,6 +104,33 @@ class Experiment:
         """Share of users who stay with control at 100 %, in [0, 0.5]."""
         return self.hold_out_percent / 100
 
+    def out_of_reach(self, n_users: int) -> list[str]:
+        """Say which stages cannot be left, since a cohort holds fewer users than the policy asks for.
+
+        Args:
+            n_users: All who may ever come, >= 0.
+
+        Returns:
+            A sentence for each such stage; empty: none.
+
+        Example:
+            >>> shelf = Experiment("shelf", "home", "control", "treatment", (1.0, 50.0), hold_out_percent=0.0)
+            >>> shelf.out_of_reach(20_000)
+            ['At 1 % a cohort holds at most 200 of 20,000 users; the policy asks for 500 before it is left.']
+        """
+        start, end = self.layer_percent
+        sentences = []
+        for percent in self.ramp_percent:
+            cohort = percent if percent <= 50 else self.hold_out_percent
+            most = int(n_users * (end - start) * cohort / 1e4)
+            asked = self.policy.rule_for(percent).minimum_users
+            if cohort > 0 and most < asked:
+                sentences.append(
+                    f"At {percent:g} % a cohort holds at most {most:,} of {n_users:,} users; the policy asks "
+                    f"for {asked:,} before it is left."
+                )
+        return sentences
+
     def overlaps(self, other: "Experiment") -> bool:
         """Say whether both may not run at once: they could meet in one user, or on one surface.
 

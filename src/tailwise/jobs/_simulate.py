@@ -153,6 +153,9 @@ def simulate(
         drills = client.check(place.began_at)
         for drilled, drill in drills.items():
             say(f"The service breaks {drilled} on purpose: {drill}.")
+        if config.decides:
+            for sentence in rollout.experiment.out_of_reach(config.users):
+                say(sentence)
         run = _Run(config, shoppers, decider, client, rollout, place=place, say=say, pause=pause)
         if find_scenario(config.scenario).needs_equal_models:
             run.check_models_are_one()

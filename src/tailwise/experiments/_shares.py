@@ -43,7 +43,7 @@ def share_bounds(bad: ArrayLike, users: ArrayLike, alpha: float) -> tuple[Floats
 
     Example:
         >>> low, high = share_bounds([8.0], [8], alpha=0.05)
-        >>> bool(low[0] > 0.5), float(high[0])
+        >>> bool(low[0] > 0.4), float(high[0])
         (True, 1.0)
     """
     bad, users = _checked(bad, users, alpha)

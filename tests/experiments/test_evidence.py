@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tailwise.experiments import Enrolled, Rollout, evidence_at, evidence_path, transition
+from tailwise.experiments import Enrolled, Rollout, check_guardrails, evidence_at, evidence_path, transition
 from tests.experiments.rollouts import experiment, running
 
 DAY = 86_400.0
@@ -128,3 +128,14 @@ def test_a_missing_column_and_a_draft_are_refused():
         evidence_at(dataclasses.replace(table, columns=without), running(), 9 * DAY)
     with pytest.raises(ValueError, match="'shelf' must have started; got state 'draft'"):
         evidence_at(table, Rollout(experiment()), 9 * DAY)
+
+
+def test_thirty_users_are_enough_to_see_that_a_treatment_is_always_late():
+    table = enrolled(n=30)
+    slow = np.where(table.treated, table.columns["requests"], 0.0)
+    found = evidence_at(
+        dataclasses.replace(table, columns={**table.columns, "slow_requests": slow}), running(), 11 * DAY
+    )
+    lights = {result.name: result.light for result in check_guardrails(found, experiment().policy)}
+    assert lights["latency_p95"] == "red"  # with a burn-in of 120 users it was never judged
+    assert lights["clicks"] == "amber"  # effects do have one

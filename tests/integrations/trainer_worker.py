@@ -81,7 +81,10 @@ def finish(trainer, folder: str, kill_at: int) -> None:
         trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
         torch.save(trained, Path(folder) / "trained.pt")
     trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()  # else threads of gloo may still run while the interpreter goes
+    # The wrapper goes before the group: the last to hold gloo's threads must not hold the interpreter's lock.
+    trainer.model_wrapped = trainer.model
+    trainer.accelerator.free_memory()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

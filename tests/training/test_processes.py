@@ -1,4 +1,12 @@
-"""Shares of the work, and environments that no launcher leaves behind; several processes elsewhere."""
+"""Shares of the work, meeting and parting, and environments that no launcher leaves behind.
+
+What several processes do together is tested with the jobs that they do.
+"""
+
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +16,25 @@ from tailwise.optim import OneProcess
 from tailwise.training import Processes, joined_processes
 
 CPU = torch.device("cpu")
+
+
+# Loads torch's compiler within the block, as optimisers of others do.
+MEET_AND_PART = """
+import os
+from pathlib import Path
+
+import torch
+from tailwise.training import joined_processes
+
+def threads():
+    tasks = Path("/proc/self/task").iterdir()
+    return sum((task / "comm").read_text().strip() == "pt_gloo_runloop" for task in tasks)
+
+with joined_processes(torch.device("cpu")) as processes:
+    import torch._dynamo
+    print(processes.gathered(processes.rank), threads() > 0, end=" ")
+print(threads())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +99,31 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="got process 2 and 1 devices"):
         joined_processes(torch.device("cuda")).__enter__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
+def test_no_thread_of_the_group_is_left_when_the_processes_have_parted():
+    """One that is left can ask for the interpreter's lock while the interpreter ends, and end in an abort."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEET_AND_PART],
+            env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in started:
+            said, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+            assert said == "[0, 1] True 0\n"
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()

@@ -4,6 +4,7 @@ Every process runs the same code and meets the others at the same calls; the fir
 speaks. The job's folder lies where all of them can read it.
 """
 
+import importlib
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -164,6 +165,9 @@ def joined_processes(device: torch.device, *, shard: bool = False) -> Iterator[P
     own = _own_device(device, local_rank)
     joined_here = not dist.is_initialized()
     if joined_here:
+        # Functions of that module take the default group of its first import as a default, for good;
+        # a group that outlives its destruction can end in the middle of the interpreter's own end.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local_rank, shard, own)

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailwise.errors import ConfigError
+from tailwise.jobs._serve_alone import check_is_alone, refusal_of_forwarded
 from tailwise.serving import ListSink, ServedList
 from tailwise.serving._http_problems import ProblemError, problem_response
 
@@ -15,7 +15,6 @@ __all__ = ["CLOCK_HEADER", "ClockFromHeader", "MarkingSink", "check_may_be_told"
 
 CLOCK_HEADER = "x-tailwise-clock"
 _EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0  # 2000-01-01 and 2100-01-01, as of events
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 _told: ContextVar[float | None] = ContextVar("tailwise_clock", default=None)
 
@@ -36,16 +35,14 @@ def check_may_be_told(*, is_local: bool, has_keys: bool) -> None:
     Raises:
         ConfigError: it is not for this machine alone.
     """
-    if not is_local:
-        raise ConfigError(
-            "clock_from_header must be off where the service listens beyond the loopback; got on. It lets "
-            "every request say when it was served: simulate against a service of its own."
-        )
-    if has_keys:
-        raise ConfigError(
-            "clock_from_header must be off where there are API keys; got on. Keys are for a service that "
-            "others use: simulate against one with a --state of its own."
-        )
+    check_is_alone(
+        "clock_from_header",
+        "on",
+        harm="It lets every request say when it was served",
+        do="simulate against",
+        is_local=is_local,
+        has_keys=has_keys,
+    )
 
 
 class ClockFromHeader:
@@ -64,13 +61,7 @@ class ClockFromHeader:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        problem = None
-        if any(name in headers for name in _FORWARDED):
-            problem = ProblemError(
-                403,
-                "clock-told",
-                "requests must not come through a proxy: the service takes its time from them.",
-            )
+        problem = refusal_of_forwarded(headers, "clock-told", "the service takes its time from them")
         told: float | None = None
         if problem is None and CLOCK_HEADER in headers:
             told = _moment(headers[CLOCK_HEADER])

@@ -6,8 +6,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailwise.errors import ConfigError
+from tailwise.jobs._serve_alone import check_is_alone, refusal_of_forwarded
 from tailwise.serving._drill import Drill
-from tailwise.serving._http_problems import ProblemError, problem_response
+from tailwise.serving._http_problems import problem_response
 
 __all__ = [
     "DRILL_HEADER",
@@ -19,7 +20,6 @@ __all__ = [
 ]
 
 DRILL_HEADER = "x-tailwise-drill"
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 def parse_drills(texts: Iterable[str]) -> dict[str, str]:
@@ -70,16 +70,9 @@ def check_may_be_drilled(*, is_local: bool, has_keys: bool) -> None:
     Raises:
         ConfigError: it is not for this machine alone.
     """
-    if not is_local:
-        raise ConfigError(
-            "drill must be off where the service listens beyond the loopback; got one. It breaks a model on "
-            "purpose: drill a service of its own."
-        )
-    if has_keys:
-        raise ConfigError(
-            "drill must be off where there are API keys; got one. Keys are for a service that others use: "
-            "drill one with a --state of its own."
-        )
+    check_is_alone(
+        "drill", "one", harm="It breaks a model on purpose", do="drill", is_local=is_local, has_keys=has_keys
+    )
 
 
 class DrillHeader:
@@ -107,10 +100,8 @@ class DrillHeader:
                 MutableHeaders(scope=message)[DRILL_HEADER] = self._said
             await send(message)
 
-        if any(name in Headers(scope=scope) for name in _FORWARDED):
-            problem = ProblemError(
-                403, "drill", "requests must not come through a proxy: a model is broken on purpose."
-            )
+        problem = refusal_of_forwarded(Headers(scope=scope), "drill", "a model is broken on purpose")
+        if problem is not None:
             await problem_response(problem, "")(scope, receive, sending)
             return
         await self._app(scope, receive, sending)

@@ -102,6 +102,10 @@ SETTINGS = {
         EISAM_SETTINGS | {"estimator": "single-pass", "row_weights": "unit", "seed": 3},
     ),
     "EISAM sampled": (EISAM, EISAM_SETTINGS | {"estimator": "sampled", "row_share": 0.4, "seed": 3}),
+    "EISAM sampled, unit weights": (
+        EISAM,
+        EISAM_SETTINGS | {"estimator": "sampled", "row_weights": "unit", "row_share": 0.4, "seed": 3},
+    ),
     "EISAM every-k": (EISAM, EISAM_SETTINGS | {"estimator": "every-k", "every": 3, "seed": 3}),
     "SAM": (SAM, {"rho": 0.3}),
     "ASAM": (ASAM, {"rho": 0.3, "eta": 0.05}),

@@ -42,7 +42,9 @@ def test_both_ranks_look_from_the_same_points(results, method):
     assert len(first) > ranks_worker.N_STEPS  # θ+ε beside θ
 
 
-@pytest.mark.parametrize("method", ["EISAM single-pass", "EISAM sampled", "EISAM every-k"])
+@pytest.mark.parametrize(
+    "method", ["EISAM single-pass", "EISAM sampled", "EISAM sampled, unit weights", "EISAM every-k"]
+)
 def test_the_rows_drawn_on_each_rank_look_from_the_same_points(results, method):
     first, second = points_of(results, method)
     assert len(first & second) > ranks_worker.N_STEPS

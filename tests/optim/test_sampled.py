@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailwise.optim import EISAM
-from tailwise.optim._row_draw import sampling_probabilities
-from tailwise.optim.reference import draws, eisam_gradient, sampled_gradient
+from tailwise.optim._row_draw import alike_probabilities, sampling_probabilities
+from tailwise.optim.reference import (
+    draws,
+    eisam_gradient,
+    gradient_for_given_eps,
+    sam_gradient,
+    sampled_alike_gradient,
+    sampled_gradient,
+)
 
 from .builders import ITEM_WEIGHTS, ITEMS, Counted, TinyRecommender, are_identical, copies, outcome_at
 
@@ -153,6 +160,117 @@ def test_the_loss_returned_is_the_mean_at_the_parameters(model):
     mean = model.losses(torch.arange(len(ITEMS)))[HAS_TARGET].mean().item()
     loss = sampled(model).compute_gradient(model.losses, ITEMS)
     assert loss.item() == pytest.approx(mean, rel=1e-12)  # float64 sums in another order
+
+
+# Unit weights: one factor for all drawn rows
+
+MEAN_C = C.sum(1) / HAS_TARGET.sum(1).clamp_min(1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10), st.floats(0.05, 12))
+def test_one_factor_makes_up_for_the_draw_of_every_row(strengths, n_rows):
+    strength = torch.tensor(strengths, dtype=torch.float64)
+    p, factor = alike_probabilities(strength, n_rows)
+    assert ((p >= 0) & (p <= 1 + 1e-12)).all()
+    assert p.sum().item() <= n_rows * (1 + 1e-9)
+    assert torch.allclose(p * factor, strength, rtol=1e-12, atol=1e-300)
+    if strength.max() > 0 and strength.max() * n_rows <= strength.sum():
+        assert p.sum().item() == pytest.approx(n_rows, rel=1e-9)
+
+
+def test_unit_weights_follow_their_reference_for_100_steps(model):
+    theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    base = torch.optim.AdamW(theta, lr=0.05)
+    optimizer = sampled(model, row_weights="unit")
+    p, factor = alike_probabilities(MEAN_C, 2.0)
+    for _ in range(100):
+        is_drawn = outcome_at(p.tolist(), optimizer._uniform())
+        optimizer.step(model.losses, ITEMS)
+        gradient = sampled_alike_gradient(
+            model.target_losses,
+            theta,
+            row_of_target=ROW_OF_TARGET,
+            factor=factor,
+            is_drawn=is_drawn,
+            rho=0.3,
+        )
+        for t, g in zip(theta, gradient, strict=True):
+            t.grad = g
+        base.step()
+    for ours, reference in zip(model.parameters(), theta, strict=True):
+        # Sums in another order: 1e-16 per step, magnified by AdamW's division and by training itself.
+        assert torch.allclose(ours, reference, rtol=0, atol=1e-9)
+
+
+def test_unit_weights_expect_the_item_wise_gradient_of_mean_strengths_for_a_given_direction(model):
+    """ε taken out of the draw's hands: what is left to chance is which rows are at θ+ε."""
+    optimizer = sampled(model, row_weights="unit")
+    state = copy.deepcopy(optimizer.state_dict())
+    theta = copies(model.parameters())
+    eps = [0.1 * torch.randn_like(t) for t in theta]
+    optimizer._perturbation = lambda *_: (eps, 1.0)
+    p, _ = alike_probabilities(MEAN_C, 2.0)
+    left, total = 0.0, 0
+    for length, _ in draws(p.tolist()):
+        optimizer.load_state_dict(copy.deepcopy(state))
+        optimizer._uniform = lambda u=left + length / 2: u
+        optimizer.compute_gradient(model.losses, ITEMS)
+        left += length
+        total = total + length * torch.cat([q.grad.flatten() for q in model.parameters()])
+    strengths = MEAN_C[:, None].expand_as(C)[HAS_TARGET]
+    expected = gradient_for_given_eps(model.target_losses, theta, strengths, eps)
+    expected = torch.cat([g.flatten() for g in expected])
+    assert torch.allclose(total, expected, rtol=1e-10, atol=1e-12)  # float64 sums in another order
+
+
+def test_unit_weights_of_all_rows_alike_are_sam(model):
+    optimizer = sampled(
+        model, row_weights="unit", row_share=1.0, strength=1.0, item_weights=torch.ones_like(WEIGHTS)
+    )
+    theta = copies(model.parameters())
+    optimizer.compute_gradient(model.losses, ITEMS)
+    expected = sam_gradient(model.target_losses, theta, rho=0.3)
+    for p, g in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(p.grad, g, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("switched_off", [{"rho": 0.0}, {"strength": 0.0}])
+def test_unit_weights_switched_off_without_short_circuit_are_plain_training(switched_off):
+    trained = []
+    for arguments in (switched_off | {"short_circuit": False, "row_weights": "unit"}, {"rho": 0.0}):
+        model = TinyRecommender()
+        optimizer = sampled(model, **arguments)
+        for _ in range(30):
+            optimizer.step(model.losses, ITEMS)
+        trained.append(copies(model.parameters()))
+    for p, q in zip(*trained, strict=True):
+        # (1 − f) g + f g rounds at 1e-16 per step, magnified by training.
+        assert torch.allclose(p, q, rtol=0, atol=1e-10)
+
+
+def test_unit_weights_pay_one_backward_per_evaluation():
+    model = TinyRecommender()
+    optimizer = sampled(model, row_weights="unit")
+    n_drawn = []
+    for _ in range(20):
+        loss_fn = Counted(model.losses)
+        optimizer.step(loss_fn, ITEMS)
+        drawn, again, others = loss_fn.rows
+        assert drawn == again
+        assert sorted(drawn + others) == [0, 1, 2, 3, 5]  # row 4 has no target
+        assert set(drawn) <= {0, 1, 3}  # rows 2 and 5 hold the weightless item alone
+        assert loss_fn.backwards == 3
+        n_drawn.append(len(drawn))
+    assert set(n_drawn) <= {1, 2}  # a third of six at most
+
+
+def test_diagnosis_of_unit_weights_knows_the_factor(model):
+    optimizer = sampled(model, row_weights="unit")
+    _, factor = alike_probabilities(MEAN_C, 2.0)
+    report = optimizer.diagnose(model.losses, ITEMS)
+    assert report.largest_factor == pytest.approx(max(1.0, factor))
+    assert 0 < report.cosine_shared < 1
+    assert report.realised_norm == pytest.approx(0.3, rel=1e-9)
 
 
 # Price

@@ -22,7 +22,7 @@ class EISAMSettings:
         strength: λ in [0, 1].
         estimator: ``"single-pass"`` costs one forward and one backward; ``"exact"`` two and
             three. ``"sampled"`` and ``"every-k"`` lie between.
-        row_weights: ``"unbiased"`` or ``"unit"``; of ``single-pass`` and ``every-k``.
+        row_weights: ``"unbiased"`` or ``"unit"``; of all but ``exact``.
         direction_decay: Of the average behind ε in ``single-pass``, in [0, 1).
         row_share: Of ``sampled``, in (0, 1].
         every: k of ``every-k``, in steps, >= 1.

@@ -139,7 +139,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "eta": ("adaptive", (True,)),
     "gamma": ("weights", ("power", "rank", "focal-max")),
     "head_share": ("weights", ("step",)),
-    "row_weights": ("estimator", ("single-pass", "every-k")),
+    "row_weights": ("estimator", ("single-pass", "sampled", "every-k")),
     "direction_decay": ("estimator", ("single-pass",)),
     "row_share": ("estimator", ("sampled",)),
     "every": ("estimator", ("every-k",)),

@@ -39,7 +39,7 @@ class VariantConfig:
             and of ImbSAM.
         n_groups: Groups of items by popularity that Group-SAM perturbs apart, 2 to 100.
         estimator: Of EISAM's gradient: ``exact``, ``sampled``, ``single-pass`` or ``every-k``.
-        row_weights: Of the two estimators that draw rows: ``unbiased`` or ``unit``.
+        row_weights: Of the estimators that draw rows: ``unbiased`` or ``unit``.
         direction_decay: Of the average behind ``single-pass``'s direction, in [0, 1).
         row_share: Of a batch's rows that ``sampled`` evaluates twice, in (0, 1].
         every: Steps from one full one to the next, >= 1: of ``every-k`` and LookSAM.

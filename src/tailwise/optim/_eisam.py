@@ -15,6 +15,7 @@ from tailwise.optim._perturbing import PerturbingOptimizer, dense
 from tailwise.optim._randomness import RandomState
 from tailwise.optim._row_draw import (
     ROW_WEIGHTS,
+    alike_probabilities,
     by_row,
     row_probabilities,
     sampling_probabilities,
@@ -55,7 +56,8 @@ class EISAM(PerturbingOptimizer):
                    forward, 1 backward.
     ``sampled``    ``exact`` for a few rows of the batch, drawn by their strengths, with factors that
                    make up for the others; those are evaluated at θ alone. ε is that of the drawn
-                   rows. With a share s of rows: 1+s forwards, 1+2s backwards.
+                   rows. With a share s of rows: 1+s forwards, 1+2s backwards; with unit weights
+                   1+s backwards.
     ``every-k``    ``exact`` every ``every`` steps; between, ``single-pass`` along the last
                    exact direction.
     ============== =======================================================================
@@ -71,9 +73,11 @@ class EISAM(PerturbingOptimizer):
         rho: Radius ρ of the perturbation, in the units of the parameters, >= 0.
         strength: λ in [0, 1]; the share of the objective that the rarest items move to θ+ε.
         estimator: One of the above.
-        row_weights: Of ``single-pass`` and ``every-k``. ``"unbiased"`` has expectation G. ``"unit"``
-            draws a row with the mean c of its targets and leaves their losses alone: no variance
-            from factors, unbiased for rows of one target, and item-wise only row by row for others.
+        row_weights: Of all but ``exact``. ``"unbiased"`` has expectation G for its own ε. ``"unit"``
+            draws a row with the mean c of its targets and treats those alike, so it is item-wise only row
+            by row. ``single-pass`` and ``every-k`` then leave losses alone: no variance from factors, and
+            unbiased for rows of one target. ``sampled`` gives all drawn rows one factor, and is unbiased for
+            c replaced by its mean over the row.
         direction_decay: Of the average behind ε in ``single-pass``, in [0, 1); 0 is the last step's.
         row_share: Share of a batch's rows that ``sampled`` draws on average, in (0, 1]; 1 is ``exact``.
             Of 16 rows, 1/20 draws one in four of five steps and none in the fifth.
@@ -161,7 +165,9 @@ class EISAM(PerturbingOptimizer):
         if self.short_circuit and not batch.any(c > 0):
             return self._mean_loss_gradient(batch)
         if self.estimator == "sampled":
-            return self._sampled(batch, c)
+            return (
+                self._sampled(batch, c) if self.row_weights == "unbiased" else self._sampled_alike(batch, c)
+            )
         if self._is_exact_now():
             return self._exact(batch, c)
         return self._single_pass(batch, c)
@@ -201,6 +207,27 @@ class EISAM(PerturbingOptimizer):
             loss, _ = self._two_point_gradient(batch, factors * c, is_drawn)
         if batch.any(others):
             loss = loss + batch.add_gradient(only=others)  # adds to the drawn rows' gradient
+        return loss
+
+    def _sampled_alike(self, batch: JointBatch, c: Tensor) -> Tensor:
+        """``∇L(θ) + f · (1/N) Σ [∇l(θ+ε) − ∇l(θ)]`` over the drawn rows, ε along their plain gradient.
+
+        One factor for all of them, so the gradient at θ that is needed anyway is the direction as well.
+        """
+        moved = self._parameters_to_move()
+        is_drawn, factor = self._draw_rows_alike(batch, c)
+        others = ~is_drawn & batch.rows_with_target
+        batch.clear()
+        loss = torch.zeros((), device=c.device)
+        if batch.any(is_drawn):
+            loss = batch.add_gradient(only=is_drawn)
+            direction, scale = self._perturbation(batch.seen(moved), moved)
+            for p in self.parameters():
+                p.grad = None if p.grad is None else p.grad * (1 - factor)  # the direction may be this tensor
+            with perturbed(moved, direction, scale):
+                batch.add_gradient(torch.full_like(c, factor), only=is_drawn, again=True)
+        if batch.any(others):
+            loss = loss + batch.add_gradient(only=others)
         return loss
 
     def _two_point_gradient(
@@ -256,6 +283,13 @@ class EISAM(PerturbingOptimizer):
         p = p[own]
         factors = torch.where(is_drawn, 1 / p.clamp_min(torch.finfo(p.dtype).tiny), torch.zeros_like(p))
         return is_drawn, factors.to(c.dtype).reshape(-1, *[1] * (c.ndim - 1))
+
+    def _draw_rows_alike(self, batch: JointBatch, c: Tensor) -> tuple[Tensor, float]:
+        """Rows that ``sampled`` with unit weights evaluates twice, and the factor of all of them."""
+        q = row_probabilities(c, batch.has_target, row_weights="unit")
+        of_all, own = batch.ranks.gathered(q)
+        p, factor = alike_probabilities(of_all, self.row_share * len(of_all))
+        return systematic_draw(p, self._uniform())[own], factor
 
     def _uniform(self) -> float:
         """This step's random number in [0, 1); a function of seed and step, so that it survives a resume."""
@@ -320,6 +354,10 @@ class EISAM(PerturbingOptimizer):
 
     def _plan(self, batch: JointBatch, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows the next step perturbs, factors on their targets, and weights of its own direction, if any."""
+        if self.estimator == "sampled" and self.row_weights == "unit":
+            is_drawn, factor = self._draw_rows_alike(batch, c)
+            of_rows = is_drawn.reshape(-1, *[1] * (c.ndim - 1)).expand_as(c)
+            return is_drawn, torch.where(of_rows, factor, 1.0), of_rows.to(c.dtype)
         if self.estimator == "sampled":
             is_drawn, factors = self._draw_few_rows(batch, c)
             return is_drawn, torch.where(factors > 0, factors, 1.0).expand_as(c), factors * c

@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "ROW_WEIGHTS",
+    "alike_probabilities",
     "by_row",
     "row_probabilities",
     "sampling_probabilities",
@@ -80,6 +81,28 @@ def sampling_probabilities(strength_of_row: Tensor, n_rows: float) -> Tensor:
             return torch.where(is_certain, torch.ones_like(wanted), wanted)
         is_certain |= newly_certain
     return is_certain.to(torch.float64)
+
+
+def alike_probabilities(strength_of_row: Tensor, n_rows: float) -> tuple[Tensor, float]:
+    """Probabilities in proportion to ``strength_of_row`` that add up to ``n_rows`` at most, none above 1.
+
+    Unlike in :func:`sampling_probabilities` one factor makes up for the draw in all rows: where a
+    probability would be above 1, all are lowered.
+
+    Args:
+        strength_of_row: ``[rows]`` in [0, 1].
+        n_rows: Wanted sum, > 0.
+
+    Returns:
+        ``[rows]`` float64 in [0, 1], and the factor: probability times factor is the strength.
+
+    Example:
+        >>> alike_probabilities(torch.tensor([0.4, 0.8, 0.0, 0.8]), 1.0)
+        (tensor([0.2000, 0.4000, 0.0000, 0.4000], dtype=torch.float64), 2.0)
+    """
+    strength = strength_of_row.to(torch.float64)
+    factor = max(float(strength.sum()) / n_rows, float(strength.max())) if len(strength) else 0.0
+    return strength / max(factor, torch.finfo(torch.float64).tiny), factor
 
 
 def systematic_draw(q: Tensor, uniform: float) -> Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "look_sam_gradient",
     "momentum_sam_gradient",
     "sam_gradient",
+    "sampled_alike_gradient",
     "sampled_gradient",
     "single_pass_gradient",
 ]
@@ -164,6 +165,32 @@ def sampled_gradient(
         [c[j] / p[b] if is_drawn[b] else torch.zeros_like(c[j]) for j, b in enumerate(row_of_target)]
     )
     return eisam_gradient(target_losses, theta, factors, rho=rho)  # (1−f) ∇l(θ) + f ∇l(θ+ε)
+
+
+def sampled_alike_gradient(
+    target_losses: TargetLosses,
+    theta: Sequence[Tensor],
+    *,
+    row_of_target: Sequence[int],
+    factor: float,
+    is_drawn: Sequence[bool],
+    rho: float,
+) -> list[Tensor]:
+    """One draw of ``sampled``, unit weights: the plain gradient, and ``f [∇l(θ+ε) − ∇l(θ)]`` of drawn rows.
+
+    ``ε = ρ h/‖h‖`` with ``h = Σ ∇l_j(θ)`` over the drawn rows' targets, whatever their items.
+
+    Args:
+        target_losses: Losses of all N targets as a function of the parameters.
+        theta: The parameters θ.
+        row_of_target: N row numbers.
+        factor: f, of all drawn rows.
+        is_drawn: Whether each row was drawn.
+        rho: Radius.
+    """
+    of_drawn = torch.tensor([float(is_drawn[b]) for b in row_of_target], dtype=theta[0].dtype)
+    h = _gradient(lambda p: (of_drawn * target_losses(p)).sum(), theta)
+    return gradient_for_given_eps(target_losses, theta, factor * of_drawn, _to_length(rho, h))
 
 
 def _gradient(loss: Callable[[Sequence[Tensor]], Tensor], theta: Sequence[Tensor]) -> list[Tensor]:

@@ -108,6 +108,14 @@ METHODS = {
     ),
     # Draws no row in some steps, so that it too has costs that only several steps show.
     "sampled": Method("EISAM sampled, 1/20 of rows", lambda w: _eisam(w, "sampled"), CYCLE),
+    "sampled-tenth": Method(
+        "EISAM sampled, 1/10 of rows", lambda w: _eisam(w, "sampled", row_share=0.1), CYCLE
+    ),
+    "sampled-unit": Method(
+        "EISAM sampled, unit weights, 1/10 of rows",
+        lambda w: _eisam(w, "sampled", row_weights="unit", row_share=0.1),
+        CYCLE,
+    ),
     "every-k": Method("EISAM every-k, k=5", lambda w: _eisam(w, "every-k", every=CYCLE), CYCLE),
     "sam": Method("SAM", lambda w: SAM(w.groups(), AdamW, rho=RHO)),
     "asam": Method("ASAM", lambda w: ASAM(w.groups(), AdamW, rho=RHO)),

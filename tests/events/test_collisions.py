@@ -127,7 +127,7 @@ def test_the_one_that_a_deadlock_ends_tries_again_and_both_succeed(
         lambda: write(databases[0], "a", "e1", "e2"), lambda: write(databases[1], "b", "e2", "e1")
     )
     assert raised == []
-    assert sum(n_tries.values()) == 3
+    assert sum(n_tries.values()) >= 3  # more where the one that was ended is quicker to come again
     assert sorted(stored(url)["event_id"]) == ["e1", "e2"]
 
 

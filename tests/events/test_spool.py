@@ -1,6 +1,7 @@
 """What is on disk while the database is away, and what becomes of it however a process ends."""
 
 import asyncio
+import fcntl
 import json
 import stat
 from pathlib import Path
@@ -182,6 +183,28 @@ def test_long_spools_are_cut_into_segments(spool: Path, monkeypatch: pytest.Monk
     for name in ("e1", "e2", "e3"):
         own.append(records(name))
     assert [names(path) for path in own.segments] == [["e1"], ["e2"], ["e3"]]
+    own.close()
+
+
+def test_a_lock_that_another_worker_took_for_an_orphans_is_left_to_it(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come between the making of a new lock's file and the taking of it."""
+    flock, n_calls = fcntl.flock, 0
+
+    def late(file: int, how: int) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            raise BlockingIOError
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    own = Spool(spool)
+    own.append([row_of_event(event("e1"), NOON)])
+    assert n_calls == 2
+    assert [found.worker for found in adopt_spools(spool)] != [own.worker]
+    assert [path.stem for path in spool.glob("*.lock")] == [own.worker]  # the other was an orphan's by now
     own.close()
 
 

@@ -14,6 +14,7 @@ __all__ = ["Spool", "adopt_spools"]
 
 SEGMENT_BYTES = 64 * 2**20  # of a file, about; each is removed as a whole once it is replayed
 OURS = (".lock", ".spool")
+_NAMES = 20  # tried before a new worker gives up
 
 
 class Spool:
@@ -23,17 +24,18 @@ class Spool:
 
     Args:
         folder: Made where it is missing.
-        worker: Whose. None: a new one.
-        lock: Descriptor of its lock file, held. None: made and taken.
+        worker: Whose, where it is adopted. None: a new one.
+        lock: Descriptor of its lock file, held. None: a new worker's is made and taken.
     """
 
     def __init__(self, folder: Path, worker: str | None = None, lock: int | None = None) -> None:
         self.folder = folder
         self._make_folder()
-        self.worker = uuid.uuid4().hex if worker is None else worker
-        self._lock = _take(self._lock_path) if lock is None else lock
-        if self._lock is None:
-            raise OSError(f"{self._lock_path} is held by another process.")
+        self._lock: int | None
+        if worker is None or lock is None:
+            self.worker, self._lock = _new_worker(folder)
+        else:
+            self.worker, self._lock = worker, lock
         self.segments = sorted(folder.glob(f"{self.worker}-*.spool"))  # closed ones, oldest first
         self._next = 1 + max((int(path.stem.rpartition("-")[2]) for path in self.segments), default=0)
         self._file: int | None = None  # of the segment that is written now
@@ -135,6 +137,20 @@ def adopt_spools(folder: Path) -> Iterator[Spool]:
                 yield spool
             finally:
                 spool.close()
+
+
+def _new_worker(folder: Path) -> tuple[str, int]:
+    """A worker's name and its lock.
+
+    One that looks for spools of the dead may come between the making and the taking of the lock's file, and
+    take it: it finds nothing there and removes it. Then another name will do.
+    """
+    for _ in range(_NAMES):
+        worker = uuid.uuid4().hex
+        lock = _take(folder / f"{worker}.lock")
+        if lock is not None:
+            return worker, lock
+    raise OSError(f"each of {_NAMES} new lock files in {folder} is held by another process.")
 
 
 def _take(path: Path) -> int | None:

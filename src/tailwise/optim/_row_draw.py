@@ -97,8 +97,9 @@ def alike_probabilities(strength_of_row: Tensor, n_rows: float) -> tuple[Tensor,
         ``[rows]`` float64 in [0, 1], and the factor: probability times factor is the strength.
 
     Example:
-        >>> alike_probabilities(torch.tensor([0.4, 0.8, 0.0, 0.8]), 1.0)
-        (tensor([0.2000, 0.4000, 0.0000, 0.4000], dtype=torch.float64), 2.0)
+        >>> p, factor = alike_probabilities(torch.tensor([0.25, 0.5, 0.0, 0.75]), 1.0)
+        >>> [round(x, 3) for x in p.tolist()], factor
+        ([0.167, 0.333, 0.0, 0.5], 1.5)
     """
     strength = strength_of_row.to(torch.float64)
     factor = max(float(strength.sum()) / n_rows, float(strength.max())) if len(strength) else 0.0

@@ -117,29 +117,36 @@ def test_expectation_over_the_draw_is_the_item_wise_correction_along_each_draws_
     assert torch.nn.functional.cosine_similarity(total - plain, exact - plain, dim=0) > 0.8
 
 
-def test_fast_step_follows_reference_for_100_steps(model):
+def follow(model, optimizer, gradient_at):
+    """Hold 100 steps to a reference, which is told the parameters and this step's uniform number."""
     theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
     base = torch.optim.AdamW(theta, lr=0.05)
-    optimizer = sampled(model)
-    p = sampling_probabilities(C.sum(1), 2.0).tolist()
     for _ in range(100):
-        is_drawn = outcome_at(p, optimizer._uniform())
+        uniform = optimizer._uniform()
         optimizer.step(model.losses, ITEMS)
-        gradient = sampled_gradient(
-            model.target_losses,
-            theta,
-            C[HAS_TARGET],
-            row_of_target=ROW_OF_TARGET,
-            p=p,
-            is_drawn=is_drawn,
-            rho=0.3,
-        )
-        for t, g in zip(theta, gradient, strict=True):
+        for t, g in zip(theta, gradient_at(theta, uniform), strict=True):
             t.grad = g
         base.step()
     for ours, reference in zip(model.parameters(), theta, strict=True):
         # Sums in another order: 1e-16 per step, magnified by AdamW's division and by training itself.
         assert torch.allclose(ours, reference, rtol=0, atol=1e-9)
+
+
+def test_fast_step_follows_reference_for_100_steps(model):
+    p = sampling_probabilities(C.sum(1), 2.0).tolist()
+
+    def gradient_at(theta, uniform):
+        return sampled_gradient(
+            model.target_losses,
+            theta,
+            C[HAS_TARGET],
+            row_of_target=ROW_OF_TARGET,
+            p=p,
+            is_drawn=outcome_at(p, uniform),
+            rho=0.3,
+        )
+
+    follow(model, sampled(model), gradient_at)
 
 
 @pytest.mark.parametrize("switched_off", [{"rho": 0.0}, {"strength": 0.0}])
@@ -182,27 +189,19 @@ def test_one_factor_makes_up_for_the_draw_of_every_row(strengths, n_rows):
 
 
 def test_unit_weights_follow_their_reference_for_100_steps(model):
-    theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
-    base = torch.optim.AdamW(theta, lr=0.05)
-    optimizer = sampled(model, row_weights="unit")
     p, factor = alike_probabilities(MEAN_C, 2.0)
-    for _ in range(100):
-        is_drawn = outcome_at(p.tolist(), optimizer._uniform())
-        optimizer.step(model.losses, ITEMS)
-        gradient = sampled_alike_gradient(
+
+    def gradient_at(theta, uniform):
+        return sampled_alike_gradient(
             model.target_losses,
             theta,
             row_of_target=ROW_OF_TARGET,
             factor=factor,
-            is_drawn=is_drawn,
+            is_drawn=outcome_at(p.tolist(), uniform),
             rho=0.3,
         )
-        for t, g in zip(theta, gradient, strict=True):
-            t.grad = g
-        base.step()
-    for ours, reference in zip(model.parameters(), theta, strict=True):
-        # Sums in another order: 1e-16 per step, magnified by AdamW's division and by training itself.
-        assert torch.allclose(ours, reference, rtol=0, atol=1e-9)
+
+    follow(model, sampled(model, row_weights="unit"), gradient_at)
 
 
 def test_unit_weights_expect_the_item_wise_gradient_of_mean_strengths_for_a_given_direction(model):

@@ -7,7 +7,7 @@ import torch
 
 from tailwise.errors import ConfigError
 from tailwise.recommenders import NegativeSampler, SequenceBatches
-from tailwise.training import TrainingConfig, describe_surroundings, learning_rate_factor
+from tailwise.training import TrainingConfig, _memory, describe_surroundings, learning_rate_factor
 from tailwise.training._memory import PeakMemory
 
 from .builders import CONFIG, N_ITEMS, Training, counts, course, histories, same
@@ -310,6 +310,17 @@ def test_peak_memory_sees_what_was_let_go_again():
     assert before > 0
     # A part of the block may reuse pages that the process held already.
     assert memory.mib() > before + 64
+
+
+def test_peak_memory_never_falls_where_the_kernels_own_does(tmp_path, monkeypatch):
+    status = tmp_path / "status"
+    monkeypatch.setattr(_memory, "_STATUS", status)
+    memory = PeakMemory(torch.device("cpu"))
+    read = []
+    for kib in (416_676, 416_344, 420_000):
+        status.write_text(f"VmPeak:\t  500000 kB\nVmHWM:\t  {kib} kB\n")
+        read.append(memory.mib())
+    assert read == [416_676 / 1024, 416_676 / 1024, 420_000 / 1024]
 
 
 def test_surroundings_are_plain_json_values_that_name_versions_and_machine():

@@ -17,10 +17,14 @@ class PeakMemory:
 
     On a CUDA device, the peak of the device's allocated memory instead. Where the system
     cannot reset its peak (outside Linux), the peak is that of the whole process so far.
+
+    The peak never falls from one reading to the next. The kernel's own may by some hundred
+    KiB: it counts resident pages per CPU and reads the sum without stopping them.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._peak_mib = 0.0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
@@ -31,6 +35,10 @@ class PeakMemory:
 
     def mib(self) -> float:
         """Return the peak so far, in MiB."""
+        self._peak_mib = max(self._peak_mib, self._read_mib())
+        return self._peak_mib
+
+    def _read_mib(self) -> float:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 2**20
         if _STATUS.is_file():

@@ -16,7 +16,9 @@ def folder(tmp_path):
 
 
 def test_the_same_audit_is_taken_up_and_another_is_refused_by_name(folder):
-    folder.claim({"run": "a", "trains": False})
+    folder.claim({"run": "wrong", "trains": False})
+    folder.claim({"run": "a", "trains": False})  # nothing came of the first
+    folder.parts.get("slow", [], dict)
     folder.claim({"run": "a", "trains": False})
     with pytest.raises(ConfigError, match=r"other run\. Choose another folder"):
         folder.claim({"run": "b", "trains": False})

@@ -266,8 +266,13 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
     changed = [{**METHODS[0], "search": {}}, *METHODS[1:]]
     with pytest.raises(ConfigError, match=r"methods\.adamw"):
         jobs.bench(config_from_dict(BenchConfig, {**content, "methods": changed}), part, quiet=True)
-    more = [*METHODS, {"name": "item-knn", "role": "scale", "reference": "item-knn"}]
+    shorter = [{**m, "curve": {}} if m.get("curve") else m for m in METHODS]
+    with pytest.raises(ConfigError, match=r"methods\.logit-adjustment, methods\.rerank are declared"):
+        jobs.bench(config_from_dict(BenchConfig, {**content, "methods": shorter}), part, quiet=True)
+    longer = [{**m, "curve": {k: [*v, 0.2] for k, v in m.get("curve", {}).items()}} for m in METHODS]
+    more = [*longer, {"name": "item-knn", "role": "scale", "reference": "item-knn"}]
     jobs.bench(config_from_dict(BenchConfig, {**content, "methods": more}), part, quiet=True)
+    assert "shop-20/cells/rerank@0.2/seed-1" in records(part)
     assert "shop-20/cells/item-knn/seed-1" in records(part)
 
 

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,14 @@ from tailwise.jobs import DataConfig, RunConfig, VariantConfig, config_as_dict
 from tailwise.jobs._run_folder import RunFolder, write_json
 
 CONFIG = RunConfig(DataConfig(name="ml-100k"))
+
+
+def begin(folder: Path) -> RunFolder:
+    """A run of CONFIG that has got as far as its data."""
+    RunFolder(folder).claim(CONFIG, resume=False)
+    (folder / "data").mkdir()
+    (folder / "data" / "interactions.parquet").write_bytes(b"")
+    return RunFolder(folder)
 
 
 def test_a_new_or_empty_folder_becomes_the_runs(tmp_path):
@@ -44,8 +53,15 @@ def test_a_folder_in_use_is_refused_until_it_is_let_go(tmp_path):
         folder.claim(CONFIG, resume=True)
 
 
-def test_a_run_is_taken_up_only_on_request(tmp_path):
+def test_settings_that_nothing_came_of_give_way_to_the_corrected_ones(tmp_path):
+    RunFolder(tmp_path).claim(RunConfig(DataConfig(name="ml-100")), resume=False)
+    (tmp_path / "data").mkdir()
     RunFolder(tmp_path).claim(CONFIG, resume=False)
+    assert RunFolder(tmp_path).read_config() == CONFIG
+
+
+def test_a_run_is_taken_up_only_on_request(tmp_path):
+    begin(tmp_path)
     with pytest.raises(ConfigError, match=f"got '{tmp_path}', which holds a run. Pass --resume"):
         RunFolder(tmp_path).claim(CONFIG, resume=False)
     RunFolder(tmp_path).claim(CONFIG, resume=True)
@@ -57,14 +73,14 @@ def test_resume_of_nothing_is_a_new_run(tmp_path):
 
 
 def test_resume_with_other_settings_is_refused_by_their_names(tmp_path):
-    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    begin(tmp_path)
     other = RunConfig(DataConfig(name="ml-100k", test_share=0.2), seeds=(1, 2))
     with pytest.raises(ConfigError, match=r"got other values of data\.test_share, seeds\."):
         RunFolder(tmp_path).claim(other, resume=True)
 
 
 def test_a_run_may_grow_by_seeds_variants_and_references_but_not_shrink(tmp_path):
-    RunFolder(tmp_path).claim(CONFIG, resume=False)
+    begin(tmp_path)
     larger = replace(
         CONFIG,
         seeds=(0, 1),
@@ -105,6 +121,7 @@ def test_a_run_of_an_earlier_version_is_read_resumed_and_grown(tmp_path):
         VariantConfig("margin", logit_adjustment=0.2),
     )
     config = replace(CONFIG, variants=variants)
+    begin(tmp_path)
     write_json(as_an_earlier_version_wrote_it(config), tmp_path / "config.json")
     assert RunFolder(tmp_path).read_config() == config
     RunFolder(tmp_path).claim(config, resume=True)

@@ -70,7 +70,8 @@ def named_dataset(name: str) -> NamedDataset:
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise DataError(
         f"data set name must be one of {', '.join(list_datasets())}; got {name!r}.\n"
-        f"  {hint}Files of your own: load_interactions, load_catalogue and build_dataset."
+        f"  {hint}Files of your own: --interactions and --items on the command line, in Python "
+        "load_interactions, load_catalogue and build_dataset."
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._run_folder import RunFolder, write_json
+from tailwise.jobs._run_folder import RunFolder, holds_settings_alone, write_json
 
 __all__ = ["AuditFolder", "PartStore"]
 
@@ -69,14 +69,15 @@ class AuditFolder:
     def claim(self, identity: dict[str, Any]) -> None:
         """Make the folder this audit's, or go on with the audit that is in it.
 
-        Other questions about the same data and models are welcome; other data or models are not.
+        Other questions about the same data and models are welcome; other data or models are not, unless
+        nothing came of the first.
 
         Raises:
             ConfigError: the folder holds the audit of something else, or other files.
         """
         file = self.path / "config.json"
         identity = json.loads(json.dumps(identity))
-        if file.is_file():
+        if file.is_file() and not holds_settings_alone(self.path):
             earlier = json.loads(file.read_text())
             if earlier != identity:
                 other = sorted(
@@ -87,7 +88,7 @@ class AuditFolder:
                     f"holds one with other {', '.join(other)}. Choose another folder."
                 )
             return
-        if any(not p.name.startswith((".config.json.", ".lock")) for p in self.path.iterdir()):
+        if not holds_settings_alone(self.path):
             raise ConfigError(
                 f"--out must be a new or empty folder, or hold an audit; got {str(self.path)!r}, which holds "
                 "other files."

@@ -26,7 +26,7 @@ from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict, config_from_dict
 from tailwise.jobs._variants import without_unused
 
-__all__ = ["ResultFolder", "RunFolder", "write_json"]
+__all__ = ["ResultFolder", "RunFolder", "holds_settings_alone", "write_json"]
 
 _LOCK = ".lock"
 _GROWING = ("seeds", "variants", "references")
@@ -180,6 +180,7 @@ class RunFolder:
         """Make the folder this run's, or take up the run that is in it.
 
         A run may grow when it is taken up: more seeds, variants and references, all else alike.
+        Settings that nothing came of, for the data could not be read, give way to any others.
 
         Raises:
             ConfigError: the folder holds another run, or this one and ``resume`` is False.
@@ -195,6 +196,9 @@ class RunFolder:
                     f"--out must be a new or empty folder, or hold a run; got {str(self.path)!r}, "
                     "which holds other files."
                 )
+            write_json(settings, file)
+            return
+        if holds_settings_alone(self.path):
             write_json(settings, file)
             return
         if not resume:
@@ -226,6 +230,15 @@ class RunFolder:
                 "no config.json."
             )
         return _read_config(file)
+
+
+def holds_settings_alone(folder: Path) -> bool:
+    """Whether settings are all that a run or audit has left in its folder: nothing was begun."""
+    return all(
+        file.name in ("config.json", _LOCK) or file.name.startswith(".config.json.")
+        for file in folder.rglob("*")
+        if not file.is_dir()
+    )
 
 
 def _as_dict(config: RunConfig) -> dict[str, Any]:

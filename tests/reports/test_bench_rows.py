@@ -4,13 +4,13 @@ import shutil
 import numpy as np
 import pytest
 
-from tailwise.evaluation import PairedRuns, compare, relative_difference
+from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
 from tailwise.reports._bench_rows import POOLED, bench_rows
 
 from .bench_records import CURVE, write_cell, write_records
 
-TAIL = ("ndcg", "tail")
+TAIL = ("ndcg", 10, "tail")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,16 @@ def test_row_of_a_setting_is_the_comparison_of_its_cells(bench, rows):
     found = one(rows.methods, "steam-64", "eisam").found[TAIL]
     assert found.value == pytest.approx(direct.value)
     assert found.against.difference == pytest.approx(direct.relative_difference)
+
+
+def test_a_longer_list_is_measured_beside_the_judged_one(bench, rows):
+    setting = bench.settings[0]
+    seen = [setting.cells["eisam"][seed].rankings for seed in (0, 1, 2)]
+    found = one(rows.methods, "steam-64", "eisam").found
+    for k in (10, 100):
+        of_seeds = [target_values(rankings, "ndcg", k).mean() for rankings in seen]
+        assert found["ndcg", k, "overall"].value == pytest.approx(np.mean(of_seeds))
+    assert found["ndcg", 100, "tail"].value > found["ndcg", 10, "tail"].value
 
 
 def test_pooled_row_knows_which_settings_share_their_users(bench, rows):

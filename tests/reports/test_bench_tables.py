@@ -90,7 +90,7 @@ def test_every_number_of_the_csv_reads_and_repeats_the_rows(bench, rows):
         == ["methods", "pooled", "eisam", "ndcg@10", "tail"]
     ]
     (row,) = [r for r in rows.methods if (r.setting, r.method.name) == ("pooled", "eisam")]
-    assert float(line["low"]) == row.found["ndcg", "tail"].against.low
+    assert float(line["low"]) == row.found["ndcg", 10, "tail"].against.low
     assert sum(line["table"] == "tuning" for line in lines) == 2 * 4 * 4  # settings, methods, trials
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from tailwise.reports._bench_records import Bench, Method
-from tailwise.reports._bench_rows import POOLED, BenchRows
+from tailwise.reports._bench_rows import POOLED, BenchRows, K
 from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline, stand_alone
 from tailwise.reports._numbers import plain, signed_percent
 from tailwise.reports._palette import AXIS, INK, MUTED, SURFACE, Style, styles
@@ -98,7 +98,7 @@ def spread(wanted: Sequence[float], *, step: float, low: float, high: float) -> 
 def _points(rows: BenchRows, setting: str) -> list[_Point]:
     found = []
     for row in rows.methods:
-        x, y = row.found["ndcg", "overall"].against, row.found["ndcg", "tail"].against
+        x, y = row.found["ndcg", K, "overall"].against, row.found["ndcg", K, "tail"].against
         if row.setting != setting or row.method.role not in _STYLE_ROLES or x is None or y is None:
             continue
         ends = [
@@ -108,7 +108,7 @@ def _points(rows: BenchRows, setting: str) -> list[_Point]:
             )
             for d in (x, y)
         ]
-        solid = row.found["ndcg", "tail"].is_gain
+        solid = row.found["ndcg", K, "tail"].is_gain
         found.append(_Point(row.method, 100 * x.difference, 100 * y.difference, ends[0], ends[1], solid))
     return found
 
@@ -117,7 +117,7 @@ def _curves(rows: BenchRows, setting: str) -> dict[str, list[dict[str, Any]]]:
     """The baseline, then each value of the knob, by method."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in rows.curves:
-        x, y = row.found["ndcg", "overall"].against, row.found["ndcg", "tail"].against
+        x, y = row.found["ndcg", K, "overall"].against, row.found["ndcg", K, "tail"].against
         if row.setting == setting and x is not None and y is not None:
             point: dict[str, Any] = {"x": 100 * x.difference, "y": 100 * y.difference, "order": row.value}
             point |= {"text": plain(row.value), "label": row.method.label}

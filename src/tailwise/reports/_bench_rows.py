@@ -28,6 +28,7 @@ from tailwise.reports._bench_records import Bench, Cell, Method, Setting
 from tailwise.schema import USER_INDEX
 
 __all__ = [
+    "DEEP",
     "LEVEL",
     "MEASURES",
     "POOLED",
@@ -35,6 +36,7 @@ __all__ = [
     "BeyondRow",
     "CurveRow",
     "Found",
+    "K",
     "Measure",
     "MethodRow",
     "RevenueRow",
@@ -43,11 +45,16 @@ __all__ = [
 ]
 
 K = 10  # length of the judged list
+DEEP = 100  # beside it: rare items are hit more often there, so less of what is seen is chance
 _LEAST_EXTRA = 0.1  # of the baseline's training time; less is the clock's noise
 LEVEL = 0.05  # of the Holm-adjusted tests
 POOLED = "pooled"  # stands for a setting's name
-MEASURES = tuple((metric, part) for metric in ("ndcg", "recall") for part in ("overall", "head", "tail"))
-Measure = tuple[str, str]
+Measure = tuple[str, int, str]  # metric, length of the list, segment
+MEASURES: tuple[Measure, ...] = tuple(
+    (metric, k, part)
+    for metric, k in (("ndcg", K), ("recall", K), ("ndcg", DEEP))
+    for part in ("overall", "head", "tail")
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class MethodRow:
         method: The method.
         n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
         n_settings: Settings averaged: 1, or how many the method was run in.
-        found: By (metric, segment).
+        found: By (metric, length of the list, segment).
         kept: Non-inferiority of overall NDCG; None for the baseline.
         step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
         minutes: Of training, mean over seeds; None likewise.
@@ -232,7 +239,7 @@ class _Gains:
         for point, seeds in self.cells.items():
             for seed, cell in seeds.items():
                 if id(cell) not in summed:
-                    summed[id(cell)] = user_gains(cell.rankings, setting.segments, ks=(K,))
+                    summed[id(cell)] = user_gains(cell.rankings, setting.segments, ks=(K, DEEP))
                 self.sums[point, seed] = summed[id(cell)]
         self.users = next(iter(base_seeds.values())).rankings.lists[USER_INDEX].to_numpy()
         # Amounts of training histories of one data set share their test users.
@@ -262,7 +269,7 @@ class _Gains:
         values = []
         for seed in self.cells[point]:
             sums = self.sums[point, seed]
-            i = sums.column((measure[0], K, measure[1]))
+            i = sums.column(measure)
             values.append(sums.values()[i])
         return None if not values or np.isnan(values).any() else float(np.mean(values))
 
@@ -277,12 +284,13 @@ def _compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifferenc
     """Pool the settings whose baseline has something to be relative to; None without any."""
     usable = []
     for one in pairs:
-        i = one.baseline[0].column((measure[0], K, measure[1]))
+        i = one.baseline[0].column(measure)
         if sum(float(s.numerators[:, i].sum()) for s in one.baseline) > 0:
             usable.append(one)
     if not usable:
         return None
-    return relative_difference(usable, metric=measure[0], k=K, segment=measure[1])
+    metric, k, part = measure
+    return relative_difference(usable, metric=metric, k=k, segment=part)
 
 
 def _found(
@@ -307,7 +315,7 @@ def _method_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Me
             continue
         is_baseline = method.name == bench.baseline
         found = _found(present, method.name, is_pooled=setting == POOLED, is_baseline=is_baseline)
-        overall = found["ndcg", "overall"].against
+        overall = found["ndcg", K, "overall"].against
         row = MethodRow(
             setting=setting,
             method=method,
@@ -324,7 +332,7 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
     name, seeds = row.method.name, gains.seeds(row.method.name)
     step, base_step = (gains.mean_cost(p, "seconds_per_step", seeds) for p in (name, gains.baseline))
     spent, base_spent = (gains.mean_cost(p, "train_seconds", seeds) for p in (name, gains.baseline))
-    tail = row.found["ndcg", "tail"].against
+    tail = row.found["ndcg", K, "tail"].against
     extra = None if spent is None or base_spent is None else (spent - base_spent) / 60
     costs_more = extra is not None and base_spent is not None and 60 * extra > _LEAST_EXTRA * base_spent
     return replace(
@@ -376,7 +384,7 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
 
 def _beyond_rows(bench: Bench, gains: Sequence[_Gains], n_resamples: int) -> list[BeyondRow]:
     """Every tried method against the curve of every rival but its own."""
-    tail = ("ndcg", "tail")
+    tail = ("ndcg", K, "tail")
     resampled = [
         (
             one,

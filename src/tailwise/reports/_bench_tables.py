@@ -6,6 +6,7 @@ from itertools import groupby
 
 from tailwise.reports._bench_records import Bench, Setting
 from tailwise.reports._bench_rows import (
+    DEEP,
     LEVEL,
     MEASURES,
     POOLED,
@@ -13,6 +14,7 @@ from tailwise.reports._bench_rows import (
     BeyondRow,
     CurveRow,
     Found,
+    K,
     MethodRow,
     RevenueRow,
     TuningRow,
@@ -32,7 +34,7 @@ from tailwise.reports._numbers import (
 
 __all__ = ["Entry", "Table", "bench_tables", "latex_tables", "markdown_tables"]
 
-_METRICS = {"ndcg": "NDCG@10", "recall": "Recall@10"}
+_METRICS = {"ndcg": "NDCG", "recall": "Recall"}
 _PARTS = ("overall", "head", "tail")
 _POSITIONS = {"within": "within", "above": "above: held against the best", "below": "below: no claim"}
 
@@ -72,7 +74,8 @@ def bench_tables(bench: Bench, rows: BenchRows) -> list[Table]:
             tables += _if_rows(_pooled_table(section, methods, baseline))
         else:
             tables += _if_rows(_headline_table(section, methods, baseline))
-            tables += _if_rows(_recall_table(section, methods, baseline))
+            for metric, k in (("recall", K), ("ndcg", DEEP)):
+                tables += _if_rows(_measure_table(section, methods, baseline, metric, k))
         tables += _if_rows(_beyond_table(section, [r for r in rows.beyond if r.setting == section], baseline))
         tables += _if_rows(_curve_table(section, [r for r in rows.curves if r.setting == section], baseline))
         tables += _if_rows(_revenue_table(section, [r for r in rows.revenue if r.setting == section]))
@@ -153,8 +156,8 @@ def _headline_table(section: str, rows: Sequence[MethodRow], baseline: str) -> T
             (
                 Entry(row.method.label),
                 Entry(str(row.n_seeds)),
-                *(_measured(row.found["ndcg", part]) for part in _PARTS),
-                Entry(_p(row.found["ndcg", "tail"])),
+                *(_measured(row.found["ndcg", K, part]) for part in _PARTS),
+                Entry(_p(row.found["ndcg", K, "tail"])),
                 Entry(_kept(row)),
                 Entry(ratio(row.step_ratio)),
                 Entry(number(row.minutes, 1)),
@@ -165,17 +168,18 @@ def _headline_table(section: str, rows: Sequence[MethodRow], baseline: str) -> T
     )
 
 
-def _recall_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Table:
+def _measure_table(section: str, rows: Sequence[MethodRow], baseline: str, metric: str, k: int) -> Table:
+    name = f"{_METRICS[metric]}@{k}"
     return Table(
         section,
-        f"Recall@10; differences in per cent of {baseline}",
-        ("method", "seeds", *(f"{part} Recall@10" for part in _PARTS), "Holm p, tail"),
+        f"{name}; differences in per cent of {baseline}",
+        ("method", "seeds", *(f"{part} {name}" for part in _PARTS), "Holm p, tail"),
         tuple(
             (
                 Entry(row.method.label),
                 Entry(str(row.n_seeds)),
-                *(_measured(row.found["recall", part]) for part in _PARTS),
-                Entry(_p(row.found["recall", "tail"])),
+                *(_measured(row.found[metric, k, part]) for part in _PARTS),
+                Entry(_p(row.found[metric, k, "tail"])),
             )
             for row in rows
         ),
@@ -190,7 +194,7 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
             "method",
             "settings",
             "seeds",
-            *(f"{part} {_METRICS[metric]}" for metric, part in MEASURES),
+            *(f"{part} {_METRICS[metric]}@{k}" for metric, k, part in MEASURES),
             "Holm p, tail NDCG@10",
             "overall NDCG@10 kept",
         ),
@@ -200,7 +204,7 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
                 *(_relative(row.found[measure]) for measure in MEASURES),
-                Entry(_p(row.found["ndcg", "tail"])),
+                Entry(_p(row.found["ndcg", K, "tail"])),
                 Entry(_kept(row)),
             )
             for row in rows
@@ -221,7 +225,7 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
                 Entry(f"{row.knob} = {plain(row.value)}"),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(show(row.found["ndcg", part]) for part in _PARTS),
+                *(show(row.found["ndcg", K, part]) for part in _PARTS),
             )
             for row in rows
         ),
@@ -340,7 +344,7 @@ def _p(found: Found) -> str:
 
 def _kept(row: MethodRow) -> str:
     """Yes, no, or not shown: the interval lies above the margin, below it, or spans it."""
-    overall = row.found["ndcg", "overall"].against
+    overall = row.found["ndcg", K, "overall"].against
     if row.kept is None or row.kept.is_shown is None or overall is None or overall.high is None:
         return NOTHING
     if row.kept.is_shown:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tailwise.reports._bench_records import Bench
-from tailwise.reports._bench_rows import BenchRows, Found, Measure
+from tailwise.reports._bench_rows import BenchRows, Found, K, Measure
 
 __all__ = ["COLUMNS", "bench_results", "csv_table"]
 
@@ -103,14 +103,14 @@ def _measures(found: Mapping[Measure, Found]) -> list[dict[str, Any]]:
     return [
         {
             "metric": metric,
-            "k": 10,
+            "k": k,
             "segment": part,
             "value": f.value,
             "against": None if f.against is None else f.against.as_dict(),
             "p_holm": f.p_holm,
             "is_gain": f.is_gain,
         }
-        for (metric, part), f in found.items()
+        for (metric, k, part), f in found.items()
     ]
 
 
@@ -144,7 +144,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             "method": beyond.method.name,
             "against": beyond.rival.name,
             "knob": beyond.knob,
-            "quantity": "ndcg@10 above the curve",
+            "quantity": f"ndcg@{K} above the curve",
             "segment": "tail",
             "difference": result.difference,
             "low": result.low,
@@ -186,7 +186,8 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
 
 def _found(measure: Measure, found: Found) -> dict[str, Any]:
     d = found.against
-    line: dict[str, Any] = {"quantity": f"{measure[0]}@10", "segment": measure[1], "value": found.value}
+    metric, k, part = measure
+    line: dict[str, Any] = {"quantity": f"{metric}@{k}", "segment": part, "value": found.value}
     if d is not None:
         line |= {"baseline_value": d.baseline_value, "difference": d.difference, "low": d.low}
         line |= {"high": d.high, "p_value": d.p_value, "p_holm": found.p_holm}

@@ -129,6 +129,7 @@ class BeyondRow:
     method: Method
     rival: Method
     knob: str
+    k: int  # length of the list
     result: BeyondCurve
 
 
@@ -215,7 +216,7 @@ def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
     return BenchRows(
         methods=tuple(methods),
         curves=tuple(curves),
-        beyond=tuple(_beyond_rows(bench, gains, n_resamples)),
+        beyond=tuple(row for k in (K, DEEP) for row in _beyond_rows(bench, gains, k, n_resamples)),
         tuning=tuple(_tuning_rows(bench)),
         revenue=tuple(row for one in gains for row in _revenue_rows(bench, one)),
         left_out=tuple(s.name for s in bench.settings if s not in compared),
@@ -382,9 +383,9 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
     return rows
 
 
-def _beyond_rows(bench: Bench, gains: Sequence[_Gains], n_resamples: int) -> list[BeyondRow]:
+def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int) -> list[BeyondRow]:
     """Every tried method against the curve of every rival but its own."""
-    tail = ("ndcg", K, "tail")
+    tail = ("ndcg", k, "tail")
     resampled = [
         (
             one,
@@ -393,7 +394,7 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], n_resamples: int) -> lis
                 one.users,
                 setting=one.setting.name,
                 population=one.population,
-                k=K,
+                k=k,
                 n_resamples=n_resamples,
             ),
         )
@@ -419,9 +420,9 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], n_resamples: int) -> lis
                         curves[runs.setting] = points
                 if not usable:
                     continue
-                knob = next(k for one, _ in group if (k := one.setting.knob(rival.name)))
+                knob = next(name for one, _ in group if (name := one.setting.knob(rival.name)))
                 result = beyond_curve(usable, method.name, curves, baseline=bench.baseline)
-                rows.append(BeyondRow(setting, method, rival, knob, result))
+                rows.append(BeyondRow(setting, method, rival, knob, k, result))
     return rows
 
 

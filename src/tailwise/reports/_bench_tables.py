@@ -76,7 +76,9 @@ def bench_tables(bench: Bench, rows: BenchRows) -> list[Table]:
             tables += _if_rows(_headline_table(section, methods, baseline))
             for metric, k in (("recall", K), ("ndcg", DEEP)):
                 tables += _if_rows(_measure_table(section, methods, baseline, metric, k))
-        tables += _if_rows(_beyond_table(section, [r for r in rows.beyond if r.setting == section], baseline))
+        for k in (K, DEEP):
+            beyond = [r for r in rows.beyond if (r.setting, r.k) == (section, k)]
+            tables += _if_rows(_beyond_table(section, beyond, baseline, k))
         tables += _if_rows(_curve_table(section, [r for r in rows.curves if r.setting == section], baseline))
         tables += _if_rows(_revenue_table(section, [r for r in rows.revenue if r.setting == section]))
         tables += _if_rows(_tuning_table(section, [r for r in rows.tuning if r.setting == section], bench))
@@ -232,10 +234,10 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
     )
 
 
-def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str) -> Table:
+def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str, k: int) -> Table:
     return Table(
         section,
-        f"Tail NDCG@10 above a rival's curve at the same overall NDCG@10, in per cent of {baseline}'s tail",
+        f"Tail NDCG@{k} above a rival's curve at the same overall NDCG@{k}, in per cent of {baseline}'s tail",
         ("method", "curve of", "knob", "above the curve", "overall, against the curve's range", "seeds"),
         tuple(
             (

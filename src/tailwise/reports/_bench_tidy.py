@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tailwise.reports._bench_records import Bench
-from tailwise.reports._bench_rows import BenchRows, Found, K, Measure
+from tailwise.reports._bench_rows import BenchRows, Found, Measure
 
 __all__ = ["COLUMNS", "bench_results", "csv_table"]
 
@@ -86,7 +86,13 @@ def bench_results(bench: Bench, rows: BenchRows) -> dict[str, Any]:
             for row in rows.curves
         ],
         "beyond": [
-            {"setting": row.setting, "rival": row.rival.name, "knob": row.knob, **row.result.as_dict()}
+            {
+                "setting": row.setting,
+                "rival": row.rival.name,
+                "knob": row.knob,
+                "k": row.k,
+                **row.result.as_dict(),
+            }
             for row in rows.beyond
         ],
         "tuning": [
@@ -144,7 +150,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             "method": beyond.method.name,
             "against": beyond.rival.name,
             "knob": beyond.knob,
-            "quantity": f"ndcg@{K} above the curve",
+            "quantity": f"ndcg@{beyond.k} above the curve",
             "segment": "tail",
             "difference": result.difference,
             "low": result.low,

@@ -246,7 +246,7 @@ def test_the_card_tells_the_training_and_the_numbers_of_the_run(run, exported):
     card = (exported / "README.md").read_text()
     metrics = read_metrics(run / "metrics.json")
     record = json.loads((run / "eisam" / "seed-1" / "record.json").read_text())
-    assert "# tiny-llama as a recommender for log: EISAM (exact, ρ=0.3" in card
+    assert "# tiny-llama as a recommender for log: EISAM (sampled, ρ=0.3" in card
     assert "the first 2 of 3 layers" in card
     assert "rho = 0.3" in card
     assert f"checksum {metrics['data']['checksum']}" in card

@@ -6,7 +6,7 @@ import torch
 from tailwise.errors import ConfigError
 from tailwise.jobs import VariantConfig, config_as_dict, config_from_dict
 from tailwise.jobs._methods import METHODS, check_settings, settings_in_use
-from tailwise.jobs._variants import make_optimizer, without_unused
+from tailwise.jobs._variants import make_optimizer, recorded_settings
 from tailwise.optim import EISAM
 
 EVERY_SETTING = [
@@ -20,7 +20,7 @@ EVERY_SETTING = [
     ("eisam:estimator=single-pass", "direction_decay", 0.5),
     ("eisam:estimator=sampled", "row_share", 0.5),
     ("eisam:estimator=every-k", "every", 3),
-    ("eisam", "perturb", "all"),
+    ("eisam", "perturb", "shared"),
     ("eisam", "perturb", "*lora_B*"),
     ("eisam", "adaptive", True),
     ("eisam:adaptive=true", "eta", 0.5),
@@ -108,7 +108,7 @@ def test_a_setting_that_is_not_used_is_none_and_no_part_of_the_record():
         "reweighting_beta": 0.0,
         "resampling": 0.0,
     }
-    assert "row_weights" not in VariantConfig.parse("eisam").as_dict()
+    assert "row_weights" not in VariantConfig.parse("eisam:estimator=exact").as_dict()
     assert "gamma" not in VariantConfig.parse("eisam:weights=effective-number").as_dict()
 
 
@@ -243,10 +243,10 @@ UNUSED = [
     ("group-sam:weights=rank", "weights must be left out for group-sam"),
     ("sam:eta=0.1", "got eta=0.1 with adaptive=false. It goes with adaptive=true"),
     ("eisam:estimator=exact,row_weights=unit", "got row_weights=unit with estimator=exact. It goes with"),
-    ("eisam:row_weights=unbiased", "got row_weights=unbiased with estimator=exact"),  # though the default
-    ("eisam:direction_decay=0.5", "got direction_decay=0.5 with estimator=exact"),
+    ("eisam:estimator=exact,row_weights=unbiased", "got row_weights=unbiased with estimator=exact"),  # the default
+    ("eisam:direction_decay=0.5", "got direction_decay=0.5 with estimator=sampled"),
     ("eisam:estimator=every-k,direction_decay=0.5", "got direction_decay=0.5 with estimator=every-k"),
-    ("eisam:row_share=0.5", "got row_share=0.5 with estimator=exact"),
+    ("eisam:estimator=exact,row_share=0.5", "got row_share=0.5 with estimator=exact"),
     ("eisam:estimator=single-pass,every=3", "got every=3 with estimator=single-pass"),
     ("eisam:weights=step,gamma=2", "got gamma=2.0 with weights=step. It goes with weights=power or rank"),
     ("eisam:weights=effective-number,gamma=2", "got gamma=2.0 with weights=effective-number"),
@@ -273,17 +273,19 @@ def test_what_earlier_versions_recorded_in_vain_is_left_out_and_the_rest_is_kept
         "estimator": "exact",
         "logit_adjustment": 0.2,
     }
-    assert without_unused(recorded) == {"name": "x", "optimizer": "adamw", "logit_adjustment": 0.2}
-    assert without_unused(recorded | {"optimizer": "sam"}) == {
+    assert recorded_settings(recorded) == {"name": "x", "optimizer": "adamw", "logit_adjustment": 0.2}
+    assert recorded_settings(recorded | {"optimizer": "sam"}) == {
         "name": "x",
         "optimizer": "sam",
         "rho": 0.05,
         "logit_adjustment": 0.2,
     }
-    assert without_unused(recorded | {"optimizer": "eisam"}) == recorded | {"optimizer": "eisam"}
-    assert without_unused({"name": "x"}) == {"name": "x"}
+    eisam = recorded | {"optimizer": "eisam"}
+    assert recorded_settings(eisam) == eisam | {"perturb": "shared"}  # which was no setting then
+    assert recorded_settings(eisam | {"perturb": "all"}) == eisam | {"perturb": "all"}
+    assert recorded_settings({"name": "x"}) == {"name": "x"}
     unknown = {"name": "x", "optimizer": "of-tomorrow", "rho": 1}
-    assert without_unused(unknown) == unknown
+    assert recorded_settings(unknown) == unknown
 
 
 def test_labels_say_what_a_person_needs():
@@ -296,14 +298,14 @@ def test_labels_say_what_a_person_needs():
         "group-sam:gamma=0.5": "Group-SAM (ρ=0.05, 3 groups, γ=0.5)",
         "looksam": "LookSAM (ρ=0.05, k=5)",
         "momentum-sam:ascend=true": "Momentum-SAM (ρ=0.05, ascending)",
-        "eisam:rho=0.1": "EISAM (exact, ρ=0.1, λ=1, rank)",
-        "eisam:gamma=2": "EISAM (exact, ρ=0.05, λ=1, rank, γ=2)",
-        "eisam:estimator=single-pass": "EISAM (single-pass, ρ=0.05, λ=1, rank)",
+        "eisam:rho=0.2": "EISAM (sampled, ρ=0.2, λ=1, rank, moving all)",
+        "eisam:estimator=exact,gamma=2": "EISAM (exact, ρ=0.1, λ=1, rank, moving all, γ=2)",
+        "eisam:estimator=single-pass": "EISAM (single-pass, ρ=0.1, λ=1, rank, moving all)",
         "eisam:estimator=single-pass,row_weights=unit,direction_decay=0.5": (
-            "EISAM (single-pass, ρ=0.05, λ=1, rank, unit row weights, decay 0.5)"
+            "EISAM (single-pass, ρ=0.1, λ=1, rank, moving all, unit row weights, decay 0.5)"
         ),
-        "eisam:estimator=sampled,row_share=0.125": "EISAM (sampled, ρ=0.05, λ=1, rank, 0.125 of rows)",
-        "eisam:estimator=every-k,every=3": "EISAM (every-k, k=3, ρ=0.05, λ=1, rank)",
+        "eisam:estimator=sampled,row_share=0.125": "EISAM (sampled, ρ=0.1, λ=1, rank, moving all, 0.125 of rows)",
+        "eisam:estimator=every-k,every=3": "EISAM (every-k, k=3, ρ=0.1, λ=1, rank, moving all)",
         "sam:perturb=all,relative=true,adaptive=true,eta=0.1,start_step=20": (
             "SAM (ρ=0.05, moving all, adaptive, η=0.1, relative ρ, from step 20)"
         ),

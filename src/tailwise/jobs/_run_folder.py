@@ -24,7 +24,7 @@ from typing import Any
 from tailwise.errors import ConfigError, DataError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict, config_from_dict
-from tailwise.jobs._variants import without_unused
+from tailwise.jobs._variants import recorded_settings
 
 __all__ = ["ResultFolder", "RunFolder", "holds_settings_alone", "write_json"]
 
@@ -249,7 +249,7 @@ def _as_dict(config: RunConfig) -> dict[str, Any]:
 def _read_config(file: Path) -> RunConfig:
     """Settings that this or an earlier version wrote; those that were not there yet have their defaults."""
     content = json.loads(file.read_text())
-    content["variants"] = [without_unused(variant) for variant in content["variants"]]
+    content["variants"] = [recorded_settings(variant) for variant in content["variants"]]
     return config_from_dict(RunConfig, content)
 
 

@@ -13,7 +13,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._methods import METHODS, check_settings, settings_in_use, unused_settings
 from tailwise.optim import PerTargetOptimizer, Ranks
 
-__all__ = ["VariantConfig", "make_optimizer", "without_unused"]
+__all__ = ["VariantConfig", "make_optimizer", "recorded_settings"]
 
 BASELINE_OPTIMIZER = "adamw"
 _FOLDER_NAME = re.compile(r"[\w=,+-][\w=,+.-]{0,199}")  # file systems end at 255 bytes
@@ -233,8 +233,11 @@ def _known(optimizer: str) -> str:
     return f"Known: {', '.join([*own, *_ADDED, 'name'])}."
 
 
-def without_unused(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what the optimizer does not use: earlier versions recorded every setting of every variant.
+def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a variant's settings as the version that recorded them meant them.
+
+    Earlier versions recorded every setting of every variant; what the optimizer does not use is left out.
+    And EISAM moved the shared parameters alone before that was a setting.
 
     Args:
         settings: Of a variant, as its run recorded them.
@@ -244,7 +247,8 @@ def without_unused(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)
     own = {name: settings[name] for name in _OWN if settings.get(name) is not None}
     unused = unused_settings(optimizer, own)
-    return {name: value for name, value in settings.items() if name not in unused}
+    unsaid = {"perturb": "shared"} if optimizer == "eisam" else {}
+    return unsaid | {name: value for name, value in settings.items() if name not in unused}
 
 
 def make_optimizer(

@@ -172,7 +172,8 @@ def test_a_run_and_settings_together_are_refused(finished, settings, tmp_path):
 
 
 def test_the_folder_of_another_audit_is_refused(finished, settings, tmp_path):
-    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "parts").mkdir(parents=True)
+    (tmp_path / "audit" / "parts" / "prior.json").write_text("{}")  # something has come of it
     (tmp_path / "audit" / "config.json").write_text(json.dumps({"run": "/elsewhere", "settings": None}))
     with pytest.raises(ConfigError, match="Choose another folder"):
         jobs.audit(QUICK, tmp_path / "audit", run=finished, quiet=True)

@@ -450,7 +450,7 @@ def tune(
         model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
         variant: What is tuned, with settings that stay, e.g. eisam:estimator=single-pass.
         search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
-            the like. Repeat. By default rho, strength, gamma and logit_adjustment.
+            the like. Repeat. By default rho, gamma and logit_adjustment.
         trials: Trainings, besides the baseline's.
         head_loss: Share of the baseline's head NDCG@10 that may be lost.
         users: Validation users that judge a trial, at most.

@@ -243,7 +243,7 @@ UNUSED = [
     ("group-sam:weights=rank", "weights must be left out for group-sam"),
     ("sam:eta=0.1", "got eta=0.1 with adaptive=false. It goes with adaptive=true"),
     ("eisam:estimator=exact,row_weights=unit", "got row_weights=unit with estimator=exact. It goes with"),
-    ("eisam:estimator=exact,row_weights=unbiased", "got row_weights=unbiased with estimator=exact"),  # the default
+    ("eisam:estimator=exact,row_weights=unbiased", "got row_weights=unbiased with estimator=exact"),
     ("eisam:direction_decay=0.5", "got direction_decay=0.5 with estimator=sampled"),
     ("eisam:estimator=every-k,direction_decay=0.5", "got direction_decay=0.5 with estimator=every-k"),
     ("eisam:estimator=exact,row_share=0.5", "got row_share=0.5 with estimator=exact"),
@@ -304,7 +304,7 @@ def test_labels_say_what_a_person_needs():
         "eisam:estimator=single-pass,row_weights=unit,direction_decay=0.5": (
             "EISAM (single-pass, ρ=0.1, λ=1, rank, moving all, unit row weights, decay 0.5)"
         ),
-        "eisam:estimator=sampled,row_share=0.125": "EISAM (sampled, ρ=0.1, λ=1, rank, moving all, 0.125 of rows)",
+        "eisam:row_share=0.125": "EISAM (sampled, ρ=0.1, λ=1, rank, moving all, 0.125 of rows)",
         "eisam:estimator=every-k,every=3": "EISAM (every-k, k=3, ρ=0.1, λ=1, rank, moving all)",
         "sam:perturb=all,relative=true,adaptive=true,eta=0.1,start_step=20": (
             "SAM (ρ=0.05, moving all, adaptive, η=0.1, relative ρ, from step 20)"

@@ -20,12 +20,11 @@ from tailwise.jobs._variants import BASELINE_OPTIMIZER, VariantConfig
 __all__ = ["DEFAULT_SEARCH", "TuneConfig", "front", "parse_search", "parse_variant", "recommended", "tune"]
 
 DEFAULT_SEARCH: dict[str, Any] = {
-    "rho": {"low": 0.02, "high": 1.0, "log": True},
-    "strength": {"low": 0.25, "high": 1.0},
-    "gamma": {"low": 0.25, "high": 2.0},
+    "rho": {"low": 0.02, "high": 0.5, "log": True},
+    "gamma": {"low": 0.0, "high": 1.0},
     "logit_adjustment": {"low": 0.0, "high": 0.4},
 }
-"""ρ, λ and γ of EISAM, and τ of the logit adjustment beside it."""
+"""ρ and γ of EISAM, and τ of the logit adjustment beside it; λ would only trade against ρ."""
 
 FILE = "tune.json"
 _SETTING = "data"

@@ -30,8 +30,9 @@ OPTIMIZERS = {
     "unit": "eisam:estimator=single-pass,row_weights=unit",
     "sampled": "eisam:estimator=sampled,row_share=0.5",
     "every-k": "eisam:estimator=every-k,every=2",
-    "step": "eisam:weights=step",
-    "all": "eisam:perturb=all,rho=0.5",
+    "exact": "eisam:estimator=exact",
+    "step": "eisam:estimator=exact,weights=step,rho=0.05,perturb=shared",
+    "shared": "eisam:perturb=shared,rho=0.5",
     "by-name": "eisam:perturb=*lora_B*",
     "late": "sam:start_step=3",
     "relative": "sam:relative=true",
@@ -161,8 +162,11 @@ def test_a_default_is_that_of_the_method_where_the_method_has_one(name):
         if parameter.default is not parameter.empty
     }
     ours = METHODS[name].defaults
-    # GroupSAM's own rho is a factor of radii that are given; here it is the largest of them.
-    compared = {key for key in ours if key in own} - ({"rho", "gamma"} if name == "group-sam" else set())
+    other = {
+        "group-sam": {"rho", "gamma"},  # its own rho is a factor of radii that are given; here the largest
+        "eisam": {"estimator", "row_share", "perturb"},  # docs/decisions/0019-default-estimator.md
+    }
+    compared = {key for key in ours if key in own} - other.get(name, set())
     assert {key: ours[key] for key in compared} == {key: own[key] for key in compared}
     assert variant.own_settings().items() <= ours.items()
 

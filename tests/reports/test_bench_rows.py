@@ -145,6 +145,8 @@ def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
         assert pairs == {(m, "logit-adjustment") for m in ("sam", "eisam", "random-rows")}
         beyond = {row.method.name: row.result.is_beyond for row in pooled if row.k == k}
         assert beyond == {"sam": False, "eisam": True, "random-rows": False}
+    of_eisam = {row.k: row.result.difference for row in pooled if row.method.name == "eisam"}
+    assert of_eisam[10] != of_eisam[100]
 
 
 def test_revenue_is_measured_where_there_is_money(rows):

@@ -198,8 +198,8 @@ class BenchConfig:
         return (
             f"Of {self.n_trials} trials per method and setting, on validation users and seed "
             f"{self.tuning_seed} alone: the highest tail NDCG@{self.tuning_k} among trials whose overall "
-            f"NDCG@{self.tuning_k} is at least {1 - self.margin:.0%} of the best trial's of the baseline, and "
-            "where there is none the highest overall. The baseline is chosen by the same rule."
+            f"NDCG@{self.tuning_k} is at least {1 - self.margin:.0%} of the best trial's of the baseline, "
+            "and where there is none the highest overall. The baseline is chosen by the same rule."
         ).replace("%", " %")
 
     def knobs(self, method: BenchMethod, own: Knobs, of_baseline: Knobs) -> Knobs:

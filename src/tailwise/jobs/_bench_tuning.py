@@ -33,7 +33,9 @@ def listed_trials(
         In :func:`tune`'s order; empty where values are proposed one after another.
     """
     listed = _combinations(method.search, at_most=config.n_trials)
-    return [_trial(config, setting, method, baseline, own, number) for number, own in enumerate(listed)]
+    return [
+        _trial(config, setting, method, baseline, own=own, number=number) for number, own in enumerate(listed)
+    ]
 
 
 def run_listed_trial(config: BenchConfig, out: Path, cell: Cell, baseline: Chosen | None) -> str:
@@ -43,7 +45,13 @@ def run_listed_trial(config: BenchConfig, out: Path, cell: Cell, baseline: Chose
 
 
 def _trial(
-    config: BenchConfig, setting: str, method: BenchMethod, baseline: Chosen | None, own: Knobs, number: int
+    config: BenchConfig,
+    setting: str,
+    method: BenchMethod,
+    baseline: Chosen | None,
+    *,
+    own: Knobs,
+    number: int,
 ) -> Cell:
     knobs = config.knobs(method, own, {} if baseline is None else baseline["knobs"])
     return Cell(setting, method.name, config.tuning_seed, knobs, trial=number)
@@ -56,9 +64,7 @@ def _baselines_model(config: BenchConfig, out: Path, setting: str, baseline: Cho
 
 
 def _text(found: Mapping[str, float], config: BenchConfig) -> str:
-    return (
-        f"validation NDCG@{config.tuning_k} {found['overall']:.4f} overall, {found['tail']:.4f} tail"
-    )
+    return f"validation NDCG@{config.tuning_k} {found['overall']:.4f} overall, {found['tail']:.4f} tail"
 
 
 def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, baseline: Chosen | None) -> str:
@@ -87,7 +93,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     def measure(own: Knobs) -> float:
         key = tuple(sorted(own.items()))
         if key not in seen:
-            cell = _trial(config, setting, method, baseline, own, len(trials))
+            cell = _trial(config, setting, method, baseline, own=own, number=len(trials))
             seen[key] = run_trial(config, out, cell, _baselines_model(config, out, setting, baseline))
         record = seen[key]
         value = judge(record["validation"], best_overall, margin=config.margin)

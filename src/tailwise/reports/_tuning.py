@@ -69,9 +69,9 @@ def tuning_page(tuning: Mapping[str, Any]) -> str:
                 _advice(tuning),
                 "![Head and tail of every trial; the front is joined](front.svg)",
                 "\n".join(lines),
-                f"NDCG@{_k(tuning)} of validation users, one training seed: small differences are chance, and the "
-                "best of many trials is flattered. Run what you choose with several seeds, and read its intervals "
-                "on test users.",
+                f"NDCG@{_k(tuning)} of validation users, one training seed: small differences are chance, "
+                "and the best of many trials is flattered. Run what you choose with several seeds, and "
+                "read its intervals on test users.",
             ]
         )
         + "\n"

@@ -430,6 +430,7 @@ def tune(
     trials: int = 16,
     head_loss: float = 0.02,
     users: int = 4000,
+    k: int = 100,
     split: Literal["auto", "global-time", "leave-last-out"] | None = None,
     preset: str = "quick",
     config: Path | None = None,
@@ -452,8 +453,9 @@ def tune(
         search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
             the like. Repeat. By default rho, gamma and logit_adjustment.
         trials: Trainings, besides the baseline's.
-        head_loss: Share of the baseline's head NDCG@10 that may be lost.
+        head_loss: Share of the baseline's head NDCG that may be lost.
         users: Validation users that judge a trial, at most.
+        k: Length of the lists whose NDCG judges a trial.
         split: How to hold out; auto is the data set's recommended split, global-time for files.
         preset: quick (minutes on two cores) or full.
         config: TOML file with any setting of the run; see docs/configuration.md.
@@ -477,6 +479,7 @@ def tune(
         n_trials=trials,
         head_loss=head_loss,
         users=users,
+        k=k,
     )
     jobs.tune(settings, out, quiet=quiet)
     from tailwise.reports import write_tuning

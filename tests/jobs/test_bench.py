@@ -16,7 +16,7 @@ from tailwise import cli, jobs
 from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings, target_values
 from tailwise.jobs import BenchConfig, config_from_dict, load_bench_config
-from tailwise.jobs._bench_tuning import judge
+from tailwise.jobs._bench_tuning import judge, listed_trials, read_choice, run_listed_trial, tune
 
 pytestmark = pytest.mark.usefixtures("tailwise_cache")
 
@@ -165,6 +165,26 @@ def test_every_method_with_a_search_has_as_many_trials_and_the_best_by_the_rule_
     assert len(tuning(finished, "longer")["trials"]) == 1  # nothing to search
 
 
+def test_trials_of_listed_values_need_not_wait_for_each_other(finished, config, tmp_path, monkeypatch):
+    out = tmp_path / "part"
+    shutil.copytree(finished, out)
+    adamw, rerank, eisam = (config.method(name) for name in ("adamw", "rerank", "eisam"))
+    of_adamw = read_choice(finished, "shop-20", "adamw")
+    assert listed_trials(config, "shop-20", eisam, of_adamw) == []  # proposed one after another
+    for method, of_baseline in ((adamw, None), (rerank, of_adamw)):
+        shutil.rmtree(out / "shop-20" / "work" / "tuning" / method.name)
+        (out / "shop-20" / "tuning" / f"{method.name}.json").unlink()
+        for cell in reversed(listed_trials(config, "shop-20", method, of_baseline)):
+            assert run_listed_trial(config, out, cell, of_baseline).startswith(cell.text)
+        with monkeypatch.context() as patch:
+            patch.setattr("tailwise.jobs._bench_cell._recommender", None)  # anything made anew would fail
+            tune(config, out, "shop-20", method, of_baseline)
+        again, before = (tuning(where, method.name) for where in (out, finished))
+        for trial in [*again["trials"], *before["trials"]]:
+            del trial["seconds"]
+        assert again == before
+
+
 def test_reranking_trains_nothing_and_changes_the_baselines_scores(finished):
     found = records(finished)
     assert found["shop-20/cells/rerank/seed-0"]["cost"] is None
@@ -283,6 +303,7 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
         ({"methods": [*METHODS, METHODS[1]]}, "methods must be one or more of different names"),
         ({"seeds": [0, 100]}, "tuning_seed must not be among the seeds that are tested; got 100"),
         ({"seeds": []}, "seeds must be one or more different numbers"),
+        ({"tuning_k": 0}, "tuning_k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
         ({"margin": 1.0}, "margin must be in"),
         ({"run": {"training": {"max_epochs": 0}}}, "max_epochs must be >= 1; got 0"),

@@ -49,6 +49,32 @@ def trial(head: float, tail: float) -> dict[str, Any]:
 # What is tried and what is recommended
 
 
+def test_trials_are_judged_by_lists_of_the_length_that_is_asked_for(config, tmp_path):
+    of_length = {}
+    for k in (1, 3, 100):
+        out = tmp_path / str(k)
+        trials = jobs.tune(replace(config, n_trials=1, k=k), out, quiet=True)["trials"]
+        of_length[k] = trials[0]["validation"]["overall"]
+        assert f"NDCG@{k} of validation users" in write_tuning(out / "tune.json").read_text()
+        assert f"Tail NDCG@{k}<" in (out / "front.svg").read_text()
+    assert of_length[1] < of_length[3] < of_length[100]
+
+
+def test_a_tuning_from_before_lengths_could_be_chosen_was_of_ten(config, tmp_path):
+    jobs.tune(replace(config, n_trials=1, k=10), tmp_path, quiet=True)
+    for file, place in ((tmp_path / "declared.json", ()), (tmp_path / "tune.json", ("declared",))):
+        found = json.loads(file.read_text())
+        inner = found
+        for key in place:
+            inner = inner[key]
+        del inner["k"]
+        file.write_text(json.dumps(found))
+    assert "NDCG@10 of validation users" in write_tuning(tmp_path / "tune.json").read_text()
+    with pytest.raises(ConfigError, match="where k are set otherwise"):
+        jobs.tune(replace(config, n_trials=1), tmp_path, quiet=True)
+    jobs.tune(replace(config, n_trials=1, k=10), tmp_path, quiet=True)
+
+
 def test_every_trial_has_its_knobs_and_its_accuracy_by_segment(finished):
     found = content(finished)
     assert len(found["trials"]) == 3
@@ -155,6 +181,7 @@ def test_another_tuning_in_the_same_folder_is_refused_and_nothing_is_lost(config
             r"head_loss must be a fraction in \[0, 1\); got 2.0. For two percent, write 0.02",
         ),
         ({"users": 0}, "users must be >= 1; got 0"),
+        ({"k": 0}, "k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
         (
             {"variant": {"optimizer": "adamw"}, "search": {"training.learning_rate": [0.1]}},

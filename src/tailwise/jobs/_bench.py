@@ -18,7 +18,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._bench_cell import Cell, prepare_setting, run_cell
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod
 from tailwise.jobs._bench_folder import BenchFolder
-from tailwise.jobs._bench_tuning import read_choice, tune
+from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_listed_trial, tune
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_folder import write_json
@@ -27,6 +27,8 @@ __all__ = ["bench", "bench_cell"]
 
 _GRACE_SECONDS = 20.0
 Task = tuple[Callable[..., str], tuple[Any, ...]]
+Untuned = tuple[str, BenchMethod, Chosen | None]
+"""A setting, a method, and what was chosen there for the baseline (None for the baseline itself)."""
 
 
 def bench(
@@ -95,7 +97,8 @@ def _declare(config: BenchConfig, out: Path) -> None:
                 setting["data"][key] = str(Path(*Path(setting["data"][key]).parts[-2:]))
     if file.is_file():
         earlier = json.loads(file.read_text())["declared"]
-        fixed = ("run", "tuning_seed", "n_trials", "tuning_users", "margin")
+        earlier = {"tuning_k": 10, **earlier}  # records of before it could be chosen
+        fixed = ("run", "tuning_seed", "n_trials", "tuning_users", "tuning_k", "margin")
         differing = [key for key in fixed if earlier[key] != declared[key]]
         for what in ("settings", "methods"):
             now = {entry["name"]: entry for entry in declared[what]}
@@ -145,18 +148,19 @@ def _stages(
     baseline = config.baseline
     tuned = [method for method in methods if method.reference is None]
 
-    def untuned(setting: str, method: BenchMethod) -> bool:
-        return not BenchFolder(out).setting(setting).tuning(method.name).is_file()
+    def untuned(chosen: Sequence[BenchMethod], of_baseline: Callable[[str], Chosen | None]) -> list[Untuned]:
+        return [
+            (setting, method, of_baseline(setting))
+            for setting in settings
+            for method in chosen
+            if not BenchFolder(out).setting(setting).tuning(method.name).is_file()
+        ]
 
-    yield [
-        (tune, (config, out, setting, baseline, None)) for setting in settings if untuned(setting, baseline)
-    ]
-    yield [
-        (tune, (config, out, setting, method, read_choice(out, setting, baseline.name)))
-        for setting in settings
-        for method in tuned
-        if method is not baseline and untuned(setting, method)
-    ]
+    yield from _tuning_stages(config, out, untuned([baseline], lambda _: None))
+    others = [method for method in tuned if method is not baseline]
+    yield from _tuning_stages(
+        config, out, untuned(others, lambda setting: read_choice(out, setting, baseline.name))
+    )
     todo = [
         cell
         for seed in seeds
@@ -171,6 +175,16 @@ def _stages(
         lambda cell: cell.is_as_chosen,
     ):
         yield [_task(config, out, cell) for cell in todo if of_stage(cell)]
+
+
+def _tuning_stages(config: BenchConfig, out: Path, untuned: Sequence[Untuned]) -> Iterator[list[Task]]:
+    """Trials that need not wait for each other first, side by side; then those that do, and the choice."""
+    yield [
+        (run_listed_trial, (config, out, cell, of_baseline))
+        for setting, method, of_baseline in untuned
+        for cell in listed_trials(config, setting, method, of_baseline)
+    ]
+    yield [(tune, (config, out, *entry)) for entry in untuned]
 
 
 def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int) -> list[Cell]:

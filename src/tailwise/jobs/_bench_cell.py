@@ -164,7 +164,7 @@ def run_trial(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Pat
     """Train one trial and measure it on validation users; what is finished is read back.
 
     Returns:
-        ``validation`` (overall, head, tail NDCG@10) and ``seconds``.
+        ``validation`` (overall, head, tail NDCG at ``tuning_k``) and ``seconds``.
     """
     assert cell.trial is not None
     folder = BenchFolder(out).setting(cell.setting).trial(cell.method, cell.trial)
@@ -175,7 +175,7 @@ def run_trial(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Pat
     recommender, run, cost = _recommender(config, out, cell, folder, model_of_baseline)
     record = {
         "settings": dict(cell.knobs),
-        "validation": _validation(config, run, recommender, scene),
+        "validation": _validation(config, run, recommender, scene, k=config.tuning_k),
         "seconds": cost["train_seconds"] if cost else time.perf_counter() - began,
     }
     if config.method(cell.method).role != "baseline":
@@ -215,8 +215,8 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
         },
         "settings": _settings(config.method(cell.method), cell.knobs),
         "cost": cost,
-        "validation": _validation(config, run, recommender, scene),
-        "test": _means(ranked, scene.segments),
+        "validation": _validation(config, run, recommender, scene, k=K),
+        "test": _means(ranked, scene.segments, k=K),
         "exposure": _exposure(ranked, scene.segments),
         "surroundings": describe_surroundings(),
     }
@@ -270,15 +270,15 @@ def _recommender(
 
 
 def _validation(
-    config: BenchConfig, run: RunConfig, recommender: Recommender, scene: _Scene
+    config: BenchConfig, run: RunConfig, recommender: Recommender, scene: _Scene, *, k: int
 ) -> dict[str, float]:
     users = sample_users(scene.data.held_out("validation"), config.tuning_users, run.evaluation.seed + 1)
-    return _means(rank(recommender, users, run), scene.segments)
+    return _means(rank(recommender, users, run), scene.segments, k=k)
 
 
-def _means(ranked: Rankings, segments: Segments) -> dict[str, float]:
-    """NDCG@10 overall and per segment."""
-    values = target_values(ranked, "ndcg", K)
+def _means(ranked: Rankings, segments: Segments, *, k: int) -> dict[str, float]:
+    """NDCG@k overall and per segment."""
+    values = target_values(ranked, "ndcg", k)
     items = ranked.targets[ITEM_INDEX].to_numpy()
     found = {"overall": float(values.mean())}
     for name in _SEGMENTS:

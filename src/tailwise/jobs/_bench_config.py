@@ -138,8 +138,9 @@ class BenchConfig:
         tuning_seed: Of the trials; not among ``seeds``.
         n_trials: Per setting and method, the same for all that have something to search.
         tuning_users: Validation users that judge a trial, at most.
-        margin: Share of the baseline's overall NDCG@10 that a choice may cost; also of the
-            non-inferiority test.
+        tuning_k: Length of the lists whose NDCG judges a trial, >= 1.
+        margin: Share of the baseline's overall NDCG@``tuning_k`` that a choice may cost; also of the
+            non-inferiority test, of NDCG@10.
     """
 
     question: str
@@ -150,6 +151,7 @@ class BenchConfig:
     tuning_seed: int = 100
     n_trials: int = 6
     tuning_users: int = 4000
+    tuning_k: int = 10
     margin: float = 0.02
 
     def __post_init__(self) -> None:
@@ -168,6 +170,8 @@ class BenchConfig:
             )
         if self.n_trials < 1:
             raise ConfigError(f"n_trials must be >= 1; got {self.n_trials}.")
+        if self.tuning_k < 1:
+            raise ConfigError(f"tuning_k must be >= 1; got {self.tuning_k}.")
         if not 0 <= self.margin < 1:
             raise ConfigError(f"margin must be in [0, 1); got {self.margin}.")
         for setting in self.settings:
@@ -193,9 +197,9 @@ class BenchConfig:
         """Say how a trial is chosen."""
         return (
             f"Of {self.n_trials} trials per method and setting, on validation users and seed "
-            f"{self.tuning_seed} alone: the highest tail NDCG@10 among trials whose overall NDCG@10 is at "
-            f"least {1 - self.margin:.0%} of the best trial's of the baseline, and where there is none the "
-            "highest overall. The baseline is chosen by the same rule."
+            f"{self.tuning_seed} alone: the highest tail NDCG@{self.tuning_k} among trials whose overall "
+            f"NDCG@{self.tuning_k} is at least {1 - self.margin:.0%} of the best trial's of the baseline, "
+            "and where there is none the highest overall. The baseline is chosen by the same rule."
         ).replace("%", " %")
 
     def knobs(self, method: BenchMethod, own: Knobs, of_baseline: Knobs) -> Knobs:

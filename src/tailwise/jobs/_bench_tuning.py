@@ -12,10 +12,59 @@ from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._run_folder import write_json
 
-__all__ = ["Chosen", "read_choice", "suggest", "tune"]
+__all__ = ["Chosen", "listed_trials", "read_choice", "run_listed_trial", "suggest", "tune"]
 
 Chosen = dict[str, Any]
 """``knobs``: what a method searches, as chosen; ``trial``: its number; ``best_overall`` of all trials."""
+
+
+def listed_trials(
+    config: BenchConfig, setting: str, method: BenchMethod, baseline: Chosen | None
+) -> list[Cell]:
+    """Return the trials of a method whose values are gone through: none rests on another's outcome.
+
+    Args:
+        config: The benchmark.
+        setting: Where.
+        method: Whose.
+        baseline: As of :func:`tune`.
+
+    Returns:
+        In :func:`tune`'s order; empty where values are proposed one after another.
+    """
+    listed = _combinations(method.search, at_most=config.n_trials)
+    return [
+        _trial(config, setting, method, baseline, own=own, number=number) for number, own in enumerate(listed)
+    ]
+
+
+def run_listed_trial(config: BenchConfig, out: Path, cell: Cell, baseline: Chosen | None) -> str:
+    """Run one of :func:`listed_trials`, for :func:`tune` to find; return a line for people."""
+    found = run_trial(config, out, cell, _baselines_model(config, out, cell.setting, baseline))["validation"]
+    return f"{cell.text}: {_text(found, config)}"
+
+
+def _trial(
+    config: BenchConfig,
+    setting: str,
+    method: BenchMethod,
+    baseline: Chosen | None,
+    *,
+    own: Knobs,
+    number: int,
+) -> Cell:
+    knobs = config.knobs(method, own, {} if baseline is None else baseline["knobs"])
+    return Cell(setting, method.name, config.tuning_seed, knobs, trial=number)
+
+
+def _baselines_model(config: BenchConfig, out: Path, setting: str, baseline: Chosen | None) -> Path | None:
+    if baseline is None:
+        return None
+    return BenchFolder(out).setting(setting).trial(config.baseline.name, baseline["trial"]).model
+
+
+def _text(found: Mapping[str, float], config: BenchConfig) -> str:
+    return f"validation NDCG@{config.tuning_k} {found['overall']:.4f} overall, {found['tail']:.4f} tail"
 
 
 def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, baseline: Chosen | None) -> str:
@@ -44,11 +93,8 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     def measure(own: Knobs) -> float:
         key = tuple(sorted(own.items()))
         if key not in seen:
-            of_baseline = {} if baseline is None else baseline["knobs"]
-            knobs = config.knobs(method, own, of_baseline)
-            cell = Cell(setting, method.name, config.tuning_seed, knobs, trial=len(trials))
-            model = None if baseline is None else folder.trial(config.baseline.name, baseline["trial"]).model
-            seen[key] = run_trial(config, out, cell, model)
+            cell = _trial(config, setting, method, baseline, own=own, number=len(trials))
+            seen[key] = run_trial(config, out, cell, _baselines_model(config, out, setting, baseline))
         record = seen[key]
         value = judge(record["validation"], best_overall, margin=config.margin)
         trials.append(
@@ -78,10 +124,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     found = trials[chosen]["validation"]
     values = sorted(trials[chosen]["settings"].items())
     text = ", ".join(f"{knob}={v:.3g}" if isinstance(v, float) else f"{knob}={v}" for knob, v in values)
-    return (
-        f"{setting}, {method.name}: {text or 'nothing to choose'}; validation NDCG@10 "
-        f"{found['overall']:.4f} overall, {found['tail']:.4f} tail"
-    )
+    return f"{setting}, {method.name}: {text or 'nothing to choose'}; {_text(found, config)}"
 
 
 def judge(validation: dict[str, float], best_overall: float | None, *, margin: float) -> float:
@@ -101,7 +144,7 @@ def judge(validation: dict[str, float], best_overall: float | None, *, margin: f
 
 
 def read_choice(out: Path, setting: str, method: str) -> Chosen:
-    """Return what tuning chose: ``knobs``, ``trial``; and ``best_overall`` NDCG@10 of all its trials.
+    """Return what tuning chose: ``knobs``, ``trial``; and ``best_overall`` NDCG of all its trials.
 
     Raises:
         ConfigError: the method is not tuned yet.

@@ -42,8 +42,10 @@ class TuneConfig:
         search: Knob to a list of values or ``{low, high, log}``: a field of the variant, or
             ``training.<field>``.
         n_trials: Trainings, besides the baseline's, >= 1.
-        head_loss: Share of the baseline's head NDCG@10 that a recommended trial may cost, in [0, 1).
+        head_loss: Share of the baseline's head NDCG that a recommended trial may cost, in [0, 1).
         users: Validation users that judge a trial, at most.
+        k: Length of the lists whose NDCG judges a trial, >= 1. Of ten places rare items take so few
+            that chance decides; what lifts them within a hundred lifts them within ten.
     """
 
     run: RunConfig
@@ -52,6 +54,7 @@ class TuneConfig:
     n_trials: int = 16
     head_loss: float = 0.02
     users: int = 4000
+    k: int = 100
 
     def __post_init__(self) -> None:
         if not self.search:
@@ -64,6 +67,8 @@ class TuneConfig:
             )
         if self.users < 1:
             raise ConfigError(f"users must be >= 1; got {self.users}.")
+        if self.k < 1:
+            raise ConfigError(f"k must be >= 1; got {self.k}.")
         if self.variant.get("optimizer", BASELINE_OPTIMIZER) == BASELINE_OPTIMIZER and not (
             {"logit_adjustment", "reweighting", "reweighting_beta", "resampling"} & set(self.search)
         ):
@@ -92,6 +97,7 @@ class TuneConfig:
             tuning_seed=seed,
             n_trials=self.n_trials,
             tuning_users=self.users,
+            tuning_k=self.k,
             margin=self.head_loss,
         )
 
@@ -163,7 +169,7 @@ def _value(text: str) -> int | float | str:
 def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any]:
     """Train the baseline and the trials, one after another, and recommend one.
 
-    Optuna's TPE sampler proposes, told of head and tail NDCG@10 and of how much of the head was lost
+    Optuna's TPE sampler proposes, told of head and tail NDCG and of how much of the head was lost
     beyond the limit. ``tune.json`` is written after each trial. The same call goes on where it was stopped,
     inside a training from its last checkpoint; with more ``n_trials`` it adds to those that are
     there, and ``head_loss`` may be another.
@@ -188,7 +194,7 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
     _declare(config, out)
     seed = bench.tuning_seed
     baseline = run_trial(bench, out, Cell(_SETTING, "baseline", seed, {}, trial=0), None)
-    narrator.say(f"baseline: {_found(baseline)}")
+    narrator.say(f"baseline: {_found(baseline, config.k)}")
     limit = (1 - config.head_loss) * baseline["validation"]["head"]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -210,7 +216,7 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
         content = _content(config, baseline, trials)
         write_json(content, out / FILE)
         settings = ", ".join(f"{knob}={value}" for knob, value in knobs.items())
-        narrator.say(f"[{number + 1}/{config.n_trials}] {settings}: {_found(record)}")
+        narrator.say(f"[{number + 1}/{config.n_trials}] {settings}: {_found(record, config.k)}")
     return content
 
 
@@ -235,7 +241,7 @@ def recommended(
     """Return the trial with the best tail among those that keep the head, if it beats the baseline's tail.
 
     Args:
-        trials: Each with ``validation``: NDCG@10 of ``head`` and ``tail``.
+        trials: Each with ``validation``: NDCG of ``head`` and ``tail``.
         baseline: The same of the baseline.
         head_loss: Share of the baseline's head that may be lost.
     """
@@ -254,6 +260,7 @@ def _declare(config: TuneConfig, out: Path) -> None:
     declared = config.declared()
     if file.is_file():
         earlier = json.loads(file.read_text())
+        earlier = {"k": 10, **earlier}  # a tuning of before it could be chosen
         differing = [key for key in declared if earlier.get(key) != declared[key]]
         if differing:
             raise ConfigError(
@@ -301,8 +308,8 @@ def _rounded(value: float | int | str, space: Any) -> float | int | str:
     return min(max(float(f"{value:.3g}"), float(space["low"])), float(space["high"]))
 
 
-def _found(record: Mapping[str, Any]) -> str:
+def _found(record: Mapping[str, Any], k: int) -> str:
     found = record["validation"]
     return (
-        f"validation NDCG@10 head {found['head']:.4f}, tail {found['tail']:.4f} ({record['seconds']:.0f} s)"
+        f"validation NDCG@{k} head {found['head']:.4f}, tail {found['tail']:.4f} ({record['seconds']:.0f} s)"
     )

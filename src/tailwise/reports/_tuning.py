@@ -69,9 +69,9 @@ def tuning_page(tuning: Mapping[str, Any]) -> str:
                 _advice(tuning),
                 "![Head and tail of every trial; the front is joined](front.svg)",
                 "\n".join(lines),
-                "NDCG@10 of validation users, one training seed: small differences are chance, and the best "
-                "of many trials is flattered. Run what you choose with several seeds, and read its intervals "
-                "on test users.",
+                f"NDCG@{_k(tuning)} of validation users, one training seed: small differences are chance, "
+                "and the best of many trials is flattered. Run what you choose with several seeds, and "
+                "read its intervals on test users.",
             ]
         )
         + "\n"
@@ -103,6 +103,11 @@ def _measured(trial: Mapping[str, Any], baseline: Mapping[str, float]) -> list[s
     return [*cells, number(found["overall"]), duration(trial["seconds"])]
 
 
+def _k(tuning: Mapping[str, Any]) -> int:
+    """Length of the lists that judged; 10 in tunings of before it could be chosen."""
+    return int(tuning["declared"].get("k", 10))
+
+
 def _relative(value: float, baseline: float) -> str:
     return signed_percent(value / baseline - 1 if baseline else None)
 
@@ -116,8 +121,8 @@ def _figure(tuning: Mapping[str, Any]) -> str:
     ]
     joined = [rows[place] for place in tuning["front"]]
     chosen = [] if tuning["recommended"] is None else [rows[tuning["recommended"]]]
-    x = alt.X("head:Q", title="Head NDCG@10", scale=alt.Scale(zero=False, nice=True))
-    y = alt.Y("tail:Q", title="Tail NDCG@10", scale=alt.Scale(zero=False, nice=True))
+    x = alt.X("head:Q", title=f"Head NDCG@{_k(tuning)}", scale=alt.Scale(zero=False, nice=True))
+    y = alt.Y("tail:Q", title=f"Tail NDCG@{_k(tuning)}", scale=alt.Scale(zero=False, nice=True))
 
     def marks(data: list[dict[str, Any]]) -> Any:
         return alt.Chart(inline(data)).encode(x=x, y=y)

@@ -51,13 +51,13 @@ def trial(head: float, tail: float) -> dict[str, Any]:
 
 def test_trials_are_judged_by_lists_of_the_length_that_is_asked_for(config, tmp_path):
     of_length = {}
-    for k in (1, 3, 100):
+    for k in (1, 3, 10, 100):
         out = tmp_path / str(k)
         trials = jobs.tune(replace(config, n_trials=1, k=k), out, quiet=True)["trials"]
         of_length[k] = trials[0]["validation"]["overall"]
         assert f"NDCG@{k} of validation users" in write_tuning(out / "tune.json").read_text()
         assert f"Tail NDCG@{k}<" in (out / "front.svg").read_text()
-    assert of_length[1] < of_length[3] < of_length[100]
+    assert of_length[1] < of_length[3] < of_length[10] < of_length[100]
 
 
 def test_a_tuning_from_before_lengths_could_be_chosen_was_of_ten(config, tmp_path):

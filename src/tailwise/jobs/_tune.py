@@ -45,7 +45,7 @@ class TuneConfig:
         head_loss: Share of the baseline's head NDCG that a recommended trial may cost, in [0, 1).
         users: Validation users that judge a trial, at most.
         k: Length of the lists whose NDCG judges a trial, >= 1. Of ten places rare items take so few
-            that chance decides; what lifts them within a hundred lifts them within ten.
+            that chance decides between trials (docs/tuning.md).
     """
 
     run: RunConfig

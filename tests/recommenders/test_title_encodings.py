@@ -131,6 +131,13 @@ def test_other_weights_mean_other_encodings(tiny_model, tmp_path, encoded):
     assert_close(twice, 2 * one, **BF16_ROUNDING)
 
 
+def test_titles_of_which_half_repeat_others_are_encoded_once_each(tiny_model, encoded):
+    repeated = encode_titles(["red", "green", "red", "red", "green"], tiny_model)
+    assert encoded == [["red", "green"]]
+    assert torch.equal(repeated, encode_titles(["red", "green"], tiny_model)[[0, 1, 0, 0, 1]])
+    assert not torch.equal(repeated[0], repeated[1])
+
+
 def test_progress_ends_at_the_number_of_titles(tiny_model):
     told: list[tuple[int, int]] = []
     encode_titles(TITLES, tiny_model, progress=lambda done, total: told.append((done, total)))

@@ -48,8 +48,14 @@ def encode_titles(
 
     Returns:
         ``[len(titles), width]`` float32 on the CPU. Results are kept in the user cache, by
-        the content of the model folder and of each run of 1,024 titles.
+        the content of the model folder and of each run of 1,024 titles. Where at least half of the
+        titles repeat others, each is encoded once.
     """
+    distinct = list(dict.fromkeys(titles))
+    if 0 < 2 * len(distinct) <= len(titles):  # for fewer, runs would shift and what is cached be lost
+        row_of = {title: row for row, title in enumerate(distinct)}
+        encodings = encode_titles(distinct, model_folder, device=device, progress=progress)
+        return encodings[torch.tensor([row_of[title] for title in titles])]
     device = device or torch.device("cpu")
     dtype = choose_dtype("auto", device)
     cache = assets.cache_dir() / "title-encodings" / fingerprint(model_folder)

@@ -181,18 +181,3 @@ def test_every_stage_says_what_enters_and_shows_a_line() -> None:
         assert text.startswith('"""'), init
         assert "__all__" in text, init
         assert "One line" in text or ">>>" in text, init
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
-def test_benchmark_results_shown_are_those_of_the_tables_written_from_the_records(page: str) -> None:
-    shown = (ROOT / page).read_text().split("<!-- results -->")[1].split("<!-- end of results -->")[0]
-    written = table_rows((ROOT / "benchmarks/results/tail/tables.md").read_text())
-    rows = [row for row in table_rows(shown) if not row[0].startswith("-")]
-    assert len(rows) > 4
-    for row in rows[1:]:  # columns may be left out, but what stands there stands in one row of the tables
-        assert any(row[0] == other[0] and set(row) <= set(other) for other in written), row
-
-
-def table_rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

@@ -7,6 +7,8 @@ import pytest
 from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
 from tailwise.reports._bench_rows import POOLED, bench_rows
+from tailwise.reports._bench_tables import markdown_tables
+from tailwise.reports._bench_tidy import bench_results, csv_table
 
 from .bench_records import CURVE, write_cell, write_records
 
@@ -147,6 +149,25 @@ def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
         assert beyond == {"sam": False, "eisam": True, "random-rows": False}
     of_eisam = {row.k: row.result.difference for row in pooled if row.method.name == "eisam"}
     assert of_eisam[10] != of_eisam[100]
+
+
+def test_points_of_a_curve_that_is_no_rivals_are_held_against_the_rivals_curves(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=300)
+    cells = folder / "steam-64" / "cells"
+    shutil.copytree(cells / "eisam", cells / "eisam@0.2")
+    for file in (cells / "eisam@0.2").glob("*/record.json"):
+        record = json.loads(file.read_text())
+        record["cell"]["curve"] = {"knob": "tau", "value": 0.2}
+        file.write_text(json.dumps(record))
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=100)
+    found = {row.at: row.result for row in rows.beyond if (row.method.name, row.k) == ("eisam", 10)}
+    assert found.keys() == {None, ("tau", 0.2)}
+    assert found["tau", 0.2].difference == found[None].difference
+    assert "| EISAM (rank, ρ) (tau = 0.2) | Logit adjustment |" in markdown_tables(bench, rows)
+    named = [(row["method"], row["at"]) for row in bench_results(bench, rows)["beyond"] if row["k"] == 10]
+    assert [at for name, at in named if name == "eisam"] == [None, ("tau", 0.2)]
+    assert "tau=0.2 above" in csv_table(bench, rows)
 
 
 def test_revenue_is_measured_where_there_is_money(rows):

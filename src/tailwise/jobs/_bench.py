@@ -44,8 +44,8 @@ def bench(
     """Tune every method on validation users, then train and measure every cell that is missing.
 
     Tuning comes first, for the choices must stand before any test user is looked at; the baseline's
-    before the others', which take over its training. Cells go seed by seed, so that a benchmark that was
-    stopped holds pairs. The same call goes on where it was.
+    before the others', which take over its training. What has nothing to search is not tuned. Cells go
+    seed by seed, so that a benchmark that was stopped holds pairs. The same call goes on where it was.
 
     Args:
         config: What is compared.
@@ -153,7 +153,8 @@ def _stages(
             (setting, method, of_baseline(setting))
             for setting in settings
             for method in chosen
-            if not BenchFolder(out).setting(setting).tuning(method.name).is_file()
+            if (method.search or method is baseline)
+            and not BenchFolder(out).setting(setting).tuning(method.name).is_file()
         ]
 
     yield from _tuning_stages(config, out, untuned([baseline], lambda _: None))
@@ -192,7 +193,7 @@ def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, se
     if method.reference:
         return [Cell(setting, method.name, seed, {})]
     of_baseline = read_choice(out, setting, config.baseline.name)["knobs"]
-    own = read_choice(out, setting, method.name)["knobs"]
+    own = read_choice(out, setting, method.name)["knobs"] if method.search else {}
     chosen = Cell(setting, method.name, seed, config.knobs(method, own, of_baseline))
     cells = [chosen]
     for knob, values in method.curve.items():

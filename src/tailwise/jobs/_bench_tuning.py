@@ -79,7 +79,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
         config: The benchmark.
         out: Its folder.
         setting: Where.
-        method: With a search, or with nothing to search (one trial).
+        method: With a search; a baseline may do without (one trial, which the others are held against).
         baseline: What was chosen for the baseline; None for the baseline itself.
 
     Returns:

@@ -1,7 +1,7 @@
 """From the records of a benchmark to its statistics: what every table, figure and file shows."""
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,14 +123,25 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class BeyondRow:
-    """A method held against the curve of a rival's knob, in one setting or pooled."""
+    """A method held against the curve of a rival's knob, in one setting or pooled.
+
+    Attributes:
+        setting: Its name, or :data:`POOLED`.
+        method: The method.
+        rival: Whose curve it is.
+        knob: The rival's.
+        k: Length of the lists.
+        result: By how much the tail lies above the curve.
+        at: Knob and value of the method's own curve; None for the method as chosen.
+    """
 
     setting: str
     method: Method
     rival: Method
     knob: str
-    k: int  # length of the list
+    k: int
     result: BeyondCurve
+    at: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -384,7 +395,7 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
 
 
 def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int) -> list[BeyondRow]:
-    """Every tried method against the curve of every rival but its own."""
+    """Every tried method, and every point of what is not a rival's curve, against every rival's curve."""
     tail = ("ndcg", k, "tail")
     resampled = [
         (
@@ -407,23 +418,41 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int
         groups.append((POOLED, resampled))
     for setting, group in groups:
         for rival in (m for m in bench.methods if m.role == "rival"):
-            for method in bench.methods:
-                if method.role in ("baseline", "scale") or method.name == rival.name:
-                    continue
+            for method, at, point in _held_against(bench, rival, [one for one, _ in group]):
                 curves: dict[str, list[str]] = {}
                 usable: list[ResampledRuns] = []
                 for one, runs in group:
                     points = [p for _, p in one.setting.curve(rival.name)]
-                    shared = set(one.seeds(method.name)).intersection(*(one.seeds(p) for p in points))
+                    shared = set(one.seeds(point)).intersection(*(one.seeds(p) for p in points))
                     if points and shared:
                         usable.append(runs)
                         curves[runs.setting] = points
                 if not usable:
                     continue
                 knob = next(name for one, _ in group if (name := one.setting.knob(rival.name)))
-                result = beyond_curve(usable, method.name, curves, baseline=bench.baseline)
-                rows.append(BeyondRow(setting, method, rival, knob, k, result))
+                result = beyond_curve(usable, point, curves, baseline=bench.baseline)
+                rows.append(BeyondRow(setting, method, rival, knob, k, result, at))
     return rows
+
+
+def _held_against(
+    bench: Bench, rival: Method, gains: Sequence[_Gains]
+) -> Iterator[tuple[Method, tuple[str, float] | None, str]]:
+    """Yield methods, points of their curves (None for a method as chosen), and the names of those."""
+    for method in bench.methods:
+        if method.role in ("baseline", "scale") or method.name == rival.name:
+            continue
+        yield method, None, method.name
+        if method.role == "rival":
+            continue
+        points = {
+            ((knob, value), point)
+            for one in gains
+            if (knob := one.setting.knob(method.name)) is not None
+            for value, point in one.setting.curve(method.name)
+        }
+        for at, point in sorted(points):
+            yield method, at, point
 
 
 def _tuning_rows(bench: Bench) -> list[TuningRow]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from tailwise.reports._bench_records import Bench, Setting
 from tailwise.reports._bench_rows import (
@@ -220,14 +221,14 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
     return Table(
         section,
         f"Curves over each knob; differences in per cent of {baseline}",
-        ("method", "knob", "settings", "seeds", *(f"{part} NDCG@10" for part in _PARTS)),
+        ("method", "knob", "settings", "seeds", *(f"{part} NDCG@{k}" for k in (K, DEEP) for part in _PARTS)),
         tuple(
             (
                 Entry(row.method.label),
-                Entry(f"{row.knob} = {plain(row.value)}"),
+                Entry(_knob(row.knob, row.value)),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(show(row.found["ndcg", K, part]) for part in _PARTS),
+                *(show(row.found["ndcg", k, part]) for k in (K, DEEP) for part in _PARTS),
             )
             for row in rows
         ),
@@ -241,7 +242,7 @@ def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str, k: int
         ("method", "curve of", "knob", "above the curve", "overall, against the curve's range", "seeds"),
         tuple(
             (
-                Entry(row.method.label),
+                Entry(row.method.label + ("" if row.at is None else f" ({_knob(*row.at)})")),
                 Entry(row.rival.label),
                 Entry(row.knob),
                 Entry(
@@ -306,7 +307,11 @@ def _tuning_table(section: str, rows: Sequence[TuningRow], bench: Bench) -> Tabl
 
 def _settings(row: TuningRow) -> str:
     chosen = row.trials[row.chosen or 0]["settings"]
-    return ", ".join(f"{knob} = {plain(value)}" for knob, value in chosen.items()) or "nothing to tune"
+    return ", ".join(_knob(knob, value) for knob, value in chosen.items()) or "nothing to tune"
+
+
+def _knob(name: str, value: Any) -> str:
+    return f"{name} = {plain(value)}"
 
 
 def _measured(found: Found) -> Entry:

@@ -87,11 +87,13 @@ def bench_results(bench: Bench, rows: BenchRows) -> dict[str, Any]:
         ],
         "beyond": [
             {
+                **row.result.as_dict(),
                 "setting": row.setting,
+                "method": row.method.name,
+                "at": row.at,
                 "rival": row.rival.name,
                 "knob": row.knob,
                 "k": row.k,
-                **row.result.as_dict(),
             }
             for row in rows.beyond
         ],
@@ -157,7 +159,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             "high": result.high,
             "n_seeds": result.n_seeds,
             "n_settings": len(result.settings),
-            "note": " ".join(result.positions),
+            "note": " ".join([*([] if beyond.at is None else [_knob(*beyond.at)]), *result.positions]),
         }
     for money in rows.revenue:
         share = money.share
@@ -179,7 +181,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
         }
     for tuning in rows.tuning:
         for number, trial in enumerate(tuning.trials):
-            settings = " ".join(f"{knob}={value}" for knob, value in trial["settings"].items())
+            settings = " ".join(_knob(knob, value) for knob, value in trial["settings"].items())
             yield {
                 "table": "tuning",
                 "setting": tuning.setting,
@@ -188,6 +190,10 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
                 "value": trial["value"],
                 "note": settings + (" (chosen)" if number == tuning.chosen else ""),
             }
+
+
+def _knob(name: str, value: Any) -> str:
+    return f"{name}={value}"
 
 
 def _found(measure: Measure, found: Found) -> dict[str, Any]:

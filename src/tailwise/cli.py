@@ -411,6 +411,7 @@ def bench(
             seeds=seed or (),
             quiet=quiet,
         )
+    jobs.prepare_tables(settings, out, quiet=quiet)
     from tailwise.reports import write_bench
 
     print(write_bench(out))  # noqa: T201 - the command's result

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from tailwise import cli, jobs
-from tailwise.errors import ConfigError
+from tailwise.errors import ConfigError, DataError
 from tailwise.evaluation import Rankings, target_values
 from tailwise.jobs import BenchConfig, config_from_dict, load_bench_config
 from tailwise.jobs._bench_tuning import judge, listed_trials, read_choice, run_listed_trial, tune
@@ -361,6 +361,30 @@ def test_the_command_line_runs_one_prints_a_cell_and_writes_tables(content, fini
     with pytest.raises(SystemExit, match=r"^[12]$"):
         cli.main(["bench", str(file), "--out", str(finished), "--cell", "shop-20"])
     assert "--cell must be SETTING/METHOD/SEED" in capsys.readouterr().err
+
+
+def test_tables_come_from_records_alone_the_data_are_made_again_and_must_be_the_same(
+    content, finished, tmp_path, monkeypatch
+):
+    file, out = tmp_path / "bench.toml", tmp_path / "cloned"
+    file.write_text(_toml(content))
+    shutil.copytree(finished, out)
+    for name in ("data", "work"):
+        shutil.rmtree(out / "shop-20" / name)
+    for name in ("targets", "items"):
+        (out / "shop-20" / f"{name}.parquet").unlink()
+    monkeypatch.setattr("tailwise.jobs._bench_cell.read_titles", None)  # no language model is needed
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["bench", str(file), "--out", str(out), "--tables", "--quiet"])
+    assert (out / "tables.md").is_file()
+    shop = out / "shop-20"
+    assert (shop / "setting.json").read_text() == (finished / "shop-20" / "setting.json").read_text()
+
+    (shop / "items.parquet").unlink()
+    about = json.loads((shop / "setting.json").read_text())
+    (shop / "setting.json").write_text(json.dumps(about | {"checksum": "of other files"}))
+    with pytest.raises(DataError, match="checksum must be of other files, as of the data that the records"):
+        jobs.prepare_tables(config_from_dict(BenchConfig, content), out, quiet=True)
 
 
 def _toml(value: Any) -> str:

@@ -6,7 +6,7 @@ Path("runs/first"))``.
 
 from tailwise.jobs._audit import audit
 from tailwise.jobs._audit_config import ESTIMATORS, AuditConfig
-from tailwise.jobs._bench import bench, bench_cell
+from tailwise.jobs._bench import bench, bench_cell, prepare_tables
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod, BenchSetting, load_bench_config
 from tailwise.jobs._config import (
     DataConfig,
@@ -54,6 +54,7 @@ __all__ = [
     "load_config",
     "parse_search",
     "parse_variant",
+    "prepare_tables",
     "recommend",
     "report",
     "run",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._bench_cell import Cell, prepare_setting, run_cell
+from tailwise.jobs._bench_cell import Cell, prepare_data, prepare_setting, run_cell
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_listed_trial, tune
@@ -23,7 +23,7 @@ from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_folder import write_json
 
-__all__ = ["bench", "bench_cell"]
+__all__ = ["bench", "bench_cell", "prepare_tables"]
 
 _GRACE_SECONDS = 20.0
 Task = tuple[Callable[..., str], tuple[Any, ...]]
@@ -70,12 +70,29 @@ def bench(
     chosen_seeds = _chosen("seeds", seeds, list(config.seeds))
     _declare(config, out)
     for name in chosen_settings:
-        if not BenchFolder(out).setting(name).is_prepared():
+        if not _is_finished(config, out, name, chosen_methods, chosen_seeds):
             prepare_setting(config, out, name, narrator)
     with _Workers(processes) as run_all:
         for stage in _stages(config, out, chosen_settings, chosen_methods, chosen_seeds):
             for done, total, line in run_all(stage):
                 narrator.say(f"[{done}/{total}] {line}")
+
+
+def prepare_tables(config: BenchConfig, out: Path, *, quiet: bool = False) -> None:
+    """Make again what tables need and what is not kept with the records: the data of each setting.
+
+    Args:
+        config: The benchmark.
+        out: Its folder; settings that have records there are made ready, the others left alone.
+        quiet: Say nothing on standard error.
+
+    Raises:
+        DataError: data of a setting are not where ``config`` says.
+    """
+    for setting in config.settings:
+        folder = BenchFolder(out).setting(setting.name)
+        if folder.description.is_file() and not folder.is_prepared():
+            prepare_data(config, out, setting.name, Narrator(quiet=quiet))
 
 
 def _chosen(what: str, asked: Sequence[Any], known: list[Any]) -> list[Any]:
@@ -153,7 +170,7 @@ def _stages(
             (setting, method, of_baseline(setting))
             for setting in settings
             for method in chosen
-            if (method.search or method is baseline)
+            if _is_tuned(config, method)
             and not BenchFolder(out).setting(setting).tuning(method.name).is_file()
         ]
 
@@ -204,6 +221,24 @@ def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, se
                 Cell(setting, method.name, seed, knobs, point=(knob, value), is_as_chosen=is_as_chosen)
             )
     return cells
+
+
+def _is_finished(
+    config: BenchConfig, out: Path, setting: str, methods: Sequence[BenchMethod], seeds: Sequence[int]
+) -> bool:
+    folder = BenchFolder(out).setting(setting)
+    is_tuned = all(folder.tuning(m.name).is_file() for m in methods if _is_tuned(config, m))
+    return is_tuned and all(
+        _is_done(out, cell)
+        for seed in seeds
+        for method in methods
+        for cell in _cells(config, out, setting, method, seed)
+    )
+
+
+def _is_tuned(config: BenchConfig, method: BenchMethod) -> bool:
+    """The baseline always is: the others are held against its trials."""
+    return bool(method.search) or method.name == config.baseline.name
 
 
 def _is_done(out: Path, cell: Cell) -> bool:

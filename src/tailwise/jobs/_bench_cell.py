@@ -1,5 +1,6 @@
 """One cell of a benchmark: a method trained and measured once, in one setting, with one seed."""
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from tailwise.errors import DataError
 from tailwise.evaluation import Rankings, evaluate_variant, target_values
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder, rank_columns
@@ -44,7 +46,7 @@ from tailwise.schema import ITEM_INDEX, PRICE, QUANTITY, REVENUE, USER_INDEX
 from tailwise.segments import Segments
 from tailwise.training import describe_surroundings
 
-__all__ = ["Cell", "prepare_setting", "run_cell", "run_trial"]
+__all__ = ["Cell", "prepare_data", "prepare_setting", "run_cell", "run_trial"]
 
 K = 10
 _SEGMENTS = ("head", "tail")
@@ -115,38 +117,58 @@ def _any_run(config: BenchConfig, setting: str) -> RunConfig:
 
 
 def prepare_setting(config: BenchConfig, out: Path, setting: str, narrator: Narrator) -> None:
-    """Read, split and keep the data of a setting, encode its titles, and describe it for the tables."""
+    """Do :func:`prepare_data`, and encode the titles, before processes work side by side."""
+    data = prepare_data(config, out, setting, narrator)
+    read_titles(_any_run(config, setting), data, narrator)
+
+
+def prepare_data(config: BenchConfig, out: Path, setting: str, narrator: Narrator) -> RunData:
+    """Read, split and keep the data of a setting, and describe it for the tables; or take what is there."""
     folder = BenchFolder(out).setting(setting)
     run = _any_run(config, setting)
     data = prepare_run_data(run.data, folder.data, narrator.say)
-    read_titles(run, data, narrator)
+    if folder.is_prepared():
+        return data
     segments = cut_segments(data, run.segments)
     held_out = test_part(data, run)
+    split = data.split
+    description = {
+        "data": data.summary["name"],
+        "histories": run.data.training_histories,
+        "n_users": split.n_users,
+        "n_items": split.n_items,
+        "n_interactions": data.summary["n_interactions"],
+        "checksum": data.summary["checksum"],
+        "split": data.summary["split"],
+        "test": {
+            "n_users": held_out.n_users,
+            "n_targets": len(held_out.target_items),
+            "n_tied": split.n_tied_test,
+        },
+        "segments": {"rule": segments.rule, "parameters": dict(segments.parameters)},
+        "backbone": f"{run.model.model}, {run.model.depth or 'all'} layers, LoRA {run.model.lora_rank}",
+    }
+    _check_description(description, folder.description)
     popular = rank(build_reference("most-popular", data), held_out, run)  # any ranking: for its targets
     labels = np.array(segments.names)[segments.labels]
-    folder.write_targets(popular, labels, _revenue(data.split.test))
+    folder.write_targets(popular, labels, _revenue(split.test))
     items = pl.DataFrame({ITEM_INDEX: np.arange(data.n_items), "count": data.counts, "segment": labels})
-    items.write_parquet(folder.path / "items.parquet")
-    split = data.split
-    write_json(
-        {
-            "data": data.summary["name"],
-            "histories": run.data.training_histories,
-            "n_users": split.n_users,
-            "n_items": split.n_items,
-            "n_interactions": data.summary["n_interactions"],
-            "checksum": data.summary["checksum"],
-            "split": data.summary["split"],
-            "test": {
-                "n_users": held_out.n_users,
-                "n_targets": len(held_out.target_items),
-                "n_tied": split.n_tied_test,
-            },
-            "segments": {"rule": segments.rule, "parameters": dict(segments.parameters)},
-            "backbone": f"{run.model.model}, {run.model.depth or 'all'} layers, LoRA {run.model.lora_rank}",
-        },
-        folder.path / "setting.json",
-    )
+    items.write_parquet(folder.items)
+    write_json(description, folder.description)
+    return data
+
+
+def _check_description(description: dict[str, Any], file: Path) -> None:
+    """Refuse other data than those that records were made with."""
+    if not file.is_file():
+        return
+    earlier = json.loads(file.read_text())
+    for key in ("checksum", "n_users", "n_items", "n_interactions", "test"):
+        if earlier[key] != description[key]:
+            raise DataError(
+                f"{key} must be {earlier[key]}, as of the data that the records beside {str(file)!r} were "
+                f"made with; got {description[key]}.\n  Give the same files, or choose another --out."
+            )
 
 
 def _revenue(held_out: pl.DataFrame) -> pl.DataFrame:

@@ -51,9 +51,19 @@ class SettingFolder:
         """Catalogue and split."""
         return self.path / "data"
 
+    @property
+    def description(self) -> Path:
+        """Of the data; kept with the records."""
+        return self.path / "setting.json"
+
+    @property
+    def items(self) -> Path:
+        """Count and segment of every item; not kept with the records."""
+        return self.path / "items.parquet"
+
     def is_prepared(self) -> bool:
-        """True if data, targets and description are there; the description is written last."""
-        return (self.path / "setting.json").is_file() and (self.path / "targets.parquet").is_file()
+        """True if description, targets and items are there."""
+        return all(file.is_file() for file in (self.description, self.path / "targets.parquet", self.items))
 
     def tuning(self, method: str) -> Path:
         """Return the file of a method's trials."""

@@ -154,20 +154,21 @@ def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
 def test_points_of_a_curve_that_is_no_rivals_are_held_against_the_rivals_curves(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=300)
     cells = folder / "steam-64" / "cells"
-    shutil.copytree(cells / "eisam", cells / "eisam@0.2")
+    shutil.copytree(cells / "random-rows", cells / "eisam@0.2")
     for file in (cells / "eisam@0.2").glob("*/record.json"):
         record = json.loads(file.read_text())
-        record["cell"]["curve"] = {"knob": "tau", "value": 0.2}
+        record["cell"] |= {"method": "eisam", "curve": {"knob": "tau", "value": 0.2}}
         file.write_text(json.dumps(record))
     bench = read_bench(folder)
     rows = bench_rows(bench, n_resamples=100)
     found = {row.at: row.result for row in rows.beyond if (row.method.name, row.k) == ("eisam", 10)}
+    (same,) = [row.result for row in rows.beyond if (row.method.name, row.k) == ("random-rows", 10)]
     assert found.keys() == {None, ("tau", 0.2)}
-    assert found["tau", 0.2].difference == found[None].difference
+    assert found["tau", 0.2].difference == same.difference != found[None].difference
     assert "| EISAM (rank, ρ) (tau = 0.2) | Logit adjustment |" in markdown_tables(bench, rows)
     named = [(row["method"], row["at"]) for row in bench_results(bench, rows)["beyond"] if row["k"] == 10]
     assert [at for name, at in named if name == "eisam"] == [None, ("tau", 0.2)]
-    assert "tau=0.2 above" in csv_table(bench, rows)
+    assert f"tau=0.2 {same.positions[0]}" in csv_table(bench, rows)
 
 
 def test_revenue_is_measured_where_there_is_money(rows):

@@ -132,7 +132,9 @@ def test_records_say_how_many_processes_trained(of_two, of_one):
     assert runs[0]["cost"]["n_steps"] == runs[1]["cost"]["n_steps"]
 
 
-def test_a_run_with_sharded_parameters_is_that_of_one(launch, arguments, of_one, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--set=training.fused=true"]], ids=["plain", "fused update"])
+def test_a_run_with_sharded_parameters_is_that_of_one(launch, arguments, of_one, tmp_path, more):
+    arguments = [*arguments, *more]
     done = launch(*arguments, "--shard", f"--out={tmp_path / 'run'}", what="stop", after=7)
     assert done.returncode != 0
     assert done.stderr.count("Go on with --resume") == 1  # one process was asked, both stopped

@@ -278,6 +278,24 @@ def test_a_softmax_over_drawn_items_goes_with_every_method(tiny_log, tiny_model,
     assert all(any(not torch.equal(drawn[n][p], state[p]) for p in state) for n, state in whole.items())
 
 
+def test_a_fused_update_is_the_same_mathematics(tiny_log, tiny_model, tmp_path, monkeypatch):
+    update, calls = torch._fused_adamw_, []
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **kw: (calls.append(1), update(*a, **kw)))
+    variants = [{"name": "adamw"}, {"name": "eisam", "optimizer": "eisam"}]
+    weights = {}
+    for folder, *more in (("plain",), ("fused", "training.fused=true")):
+        settings = ("training.max_epochs=2", *more)
+        config = tiny_config(tiny_log.interactions, tiny_log.items, tiny_model, *settings, variants=variants)
+        jobs.run(config, tmp_path / folder, quiet=True)
+        weights[folder] = final_weights(tmp_path / folder)
+        assert bool(calls) == (folder == "fused")
+    for name, state in weights["plain"].items():
+        for parameter, value in state.items():
+            torch.testing.assert_close(weights["fused"][name][parameter], value, rtol=1e-3, atol=1e-5)
+    record = json.loads((tmp_path / "fused" / "eisam" / "seed-0" / "record.json").read_text())
+    assert record["training"]["fused"] is True
+
+
 def test_as_many_negatives_as_items_are_refused(tiny_log, tiny_model, tmp_path):
     config = tiny_config(tiny_log.interactions, tiny_log.items, tiny_model, "training.negatives=40")
     with pytest.raises(ConfigError, match=r"negatives must be below the catalogue's 40 items; got 40"):

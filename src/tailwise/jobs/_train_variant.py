@@ -261,6 +261,8 @@ def fit_variant(
     )
     histories = data.training_histories(config.data.training_histories, seed=seed)
     groups = recommender.parameter_groups(training.learning_rate, training.weight_decay)
+    if training.fused:
+        groups = [{**group, "fused": True} for group in groups]
     return fit(
         recommender,
         make_optimizer(variant, groups, counts, seed=seed, ranks=processes.ranks()),

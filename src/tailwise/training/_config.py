@@ -43,6 +43,9 @@ class TrainingConfig:
             :class:`~tailwise.recommenders.NegativeSampler`.
         negatives_power: Of the counts, for the probability that an item is drawn, >= 0; with ``negatives``
             only, there 0.5 unless given.
+        fused: Have AdamW's update done in one pass over the parameters (``torch.optim.AdamW(fused=True)``):
+            the same mathematics, rounded otherwise, so the last digits of a result differ. For many
+            per-item vectors. None: no.
     """
 
     max_epochs: int = 10
@@ -58,6 +61,7 @@ class TrainingConfig:
     checkpoint_seconds: float = 60.0
     negatives: int | None = field(default=None, metadata=WRITTEN_WHEN_SET)
     negatives_power: float | None = field(default=None, metadata=WRITTEN_WHEN_SET)
+    fused: bool | None = field(default=None, metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
         rules = [

@@ -30,6 +30,12 @@ METHODS: list[dict[str, Any]] = [
         "curve": {"logit_adjustment": [0.5]},
     },
     {
+        "name": "one-tau",
+        "role": "rival",
+        "variant": {"logit_adjustment": 0.3},
+        "curve": {"logit_adjustment": [0.3]},
+    },
+    {
         "name": "rerank",
         "role": "rival",
         "search": {"rerank": [0.05, 0.3]},
@@ -103,7 +109,7 @@ def tuning(out: Path, method: str) -> dict[str, Any]:
 
 
 def test_every_method_seed_and_point_of_a_curve_has_a_record(finished):
-    points = ["logit-adjustment@0.5", "rerank@0.05", "rerank@0.3"]
+    points = ["logit-adjustment@0.5", "one-tau@0.3", "rerank@0.05", "rerank@0.3"]
     names = [method["name"] for method in METHODS] + points
     assert set(records(finished)) == {f"shop-20/cells/{n}/seed-{s}" for n in names for s in (0, 1)}
     point = records(finished)["shop-20/cells/logit-adjustment@0.5/seed-0"]
@@ -124,6 +130,15 @@ def test_the_point_of_a_curve_that_tuning_chose_is_the_chosen_cell(finished):
         assert is_same == (value == chosen)
         ranks = (folder / "ranks.parquet").read_bytes()
         assert (ranks == (cells / "rerank" / "seed-1" / "ranks.parquet").read_bytes()) == is_same
+
+
+def test_the_point_of_a_curve_where_the_method_is_declared_is_not_trained_again(finished):
+    cells = finished / "shop-20" / "cells"
+    of_method, of_point = (
+        json.loads((cells / name / "seed-0" / "record.json").read_text()) for name in ("one-tau", "one-tau@0.3")
+    )
+    assert of_point["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.3}
+    assert of_point["cost"] == of_method["cost"]  # measured seconds: of one training
 
 
 def test_ranks_lie_in_the_order_of_the_targets_and_give_the_recorded_accuracy(finished):
@@ -287,7 +302,7 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
     with pytest.raises(ConfigError, match=r"methods\.adamw"):
         jobs.bench(config_from_dict(BenchConfig, {**content, "methods": changed}), part, quiet=True)
     shorter = [{**m, "curve": {}} if m.get("curve") else m for m in METHODS]
-    with pytest.raises(ConfigError, match=r"methods\.logit-adjustment, methods\.rerank are declared"):
+    with pytest.raises(ConfigError, match=r"methods\.logit-adjustment, methods\.one-tau, methods\.rerank are declared"):
         jobs.bench(config_from_dict(BenchConfig, {**content, "methods": shorter}), part, quiet=True)
     longer = [{**m, "curve": {k: [*v, 0.2] for k, v in m.get("curve", {}).items()}} for m in METHODS]
     more = [*longer, {"name": "item-knn", "role": "scale", "reference": "item-knn"}]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._bench_cell import Cell, prepare_data, prepare_setting, run_cell
+from tailwise.jobs._bench_cell import Cell, prepare_data, prepare_setting, run_cell, settings_of
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_listed_trial, tune
@@ -216,7 +216,7 @@ def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, se
     for knob, values in method.curve.items():
         for value in values:
             knobs = config.knobs(method, {**own, knob: value}, of_baseline)
-            is_as_chosen = knobs == chosen.knobs
+            is_as_chosen = settings_of(method, knobs) == settings_of(method, chosen.knobs)
             cells.append(
                 Cell(setting, method.name, seed, knobs, point=(knob, value), is_as_chosen=is_as_chosen)
             )

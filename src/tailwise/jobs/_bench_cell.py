@@ -46,7 +46,7 @@ from tailwise.schema import ITEM_INDEX, PRICE, QUANTITY, REVENUE, USER_INDEX
 from tailwise.segments import Segments
 from tailwise.training import describe_surroundings
 
-__all__ = ["Cell", "prepare_data", "prepare_setting", "run_cell", "run_trial"]
+__all__ = ["Cell", "prepare_data", "prepare_setting", "run_cell", "run_trial", "settings_of"]
 
 K = 10
 _SEGMENTS = ("head", "tail")
@@ -63,7 +63,7 @@ class Cell:
         knobs: All that decides the training (:meth:`BenchConfig.knobs`).
         point: Of the method's curve: knob and value; None for the method as chosen.
         trial: Number of the trial, where this is one; else None.
-        is_as_chosen: A point of the curve that tuning chose as well: the outcome is the chosen cell's.
+        is_as_chosen: A point of the curve where the method is anyway: the outcome is the chosen cell's.
     """
 
     setting: str
@@ -235,7 +235,7 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
             "seed": cell.seed,
             "curve": curve,
         },
-        "settings": _settings(config.method(cell.method), cell.knobs),
+        "settings": settings_of(config.method(cell.method), cell.knobs),
         "cost": cost,
         "validation": _validation(config, run, recommender, scene, k=K),
         "test": _means(ranked, scene.segments, k=K),
@@ -248,7 +248,8 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
     return record
 
 
-def _settings(method: BenchMethod, knobs: Knobs) -> dict[str, Any]:
+def settings_of(method: BenchMethod, knobs: Knobs) -> dict[str, Any]:
+    """Everything that tells a cell of the method from another one: its own settings, and the knobs turned."""
     if method.reference:
         return {"reference": method.reference}
     variant = method.make_variant(knobs).as_dict()

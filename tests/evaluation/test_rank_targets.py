@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tailwise.errors import DataError
 from tailwise.evaluation import UNRANKED, evaluate_variant, rank_targets
+from tailwise.evaluation._rank_targets import competitors_by_comparing, competitors_by_sorting
 from tailwise.segments import segment_items
 
 from .builders import rank
@@ -39,6 +40,23 @@ def test_better_and_tied_items_equal_a_count_by_hand(case, exclude_seen, batch_s
             tied = sum(scores[user, i] == own for i in others if i != item)
             expected = (UNRANKED, 0) if item in seen else (better, tied)
             assert next(rows) == (user, item, *expected)
+
+
+@given(small_cases(), st.floats(width=32, allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
+def test_sorted_scores_tell_of_competitors_what_comparing_all_does(case, odd):
+    scores, targets, histories = case
+    scores[:, 0] *= -0.0  # as good as 0.0
+    scores[:, -1] = odd
+    for user, seen in enumerate(histories):
+        scores[user, seen] = -np.inf
+    rows = np.repeat(np.arange(len(targets)), [len(items) for items in targets])
+    items = np.concatenate([np.array(items, dtype=np.int64) for items in targets])
+    sorted_, compared = (
+        competitors_by_sorting(scores, rows, items),
+        competitors_by_comparing(torch.from_numpy(scores), rows, items),
+    )
+    np.testing.assert_array_equal(sorted_, compared)
 
 
 @given(small_cases(), st.booleans(), st.integers(1, 10))

@@ -135,7 +135,8 @@ def test_the_point_of_a_curve_that_tuning_chose_is_the_chosen_cell(finished):
 def test_the_point_of_a_curve_where_the_method_is_declared_is_not_trained_again(finished):
     cells = finished / "shop-20" / "cells"
     of_method, of_point = (
-        json.loads((cells / name / "seed-0" / "record.json").read_text()) for name in ("one-tau", "one-tau@0.3")
+        json.loads((cells / name / "seed-0" / "record.json").read_text())
+        for name in ("one-tau", "one-tau@0.3")
     )
     assert of_point["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.3}
     assert of_point["cost"] == of_method["cost"]  # measured seconds: of one training
@@ -302,7 +303,9 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
     with pytest.raises(ConfigError, match=r"methods\.adamw"):
         jobs.bench(config_from_dict(BenchConfig, {**content, "methods": changed}), part, quiet=True)
     shorter = [{**m, "curve": {}} if m.get("curve") else m for m in METHODS]
-    with pytest.raises(ConfigError, match=r"methods\.logit-adjustment, methods\.one-tau, methods\.rerank are declared"):
+    with pytest.raises(
+        ConfigError, match=r"methods\.logit-adjustment, methods\.one-tau, methods\.rerank are declared"
+    ):
         jobs.bench(config_from_dict(BenchConfig, {**content, "methods": shorter}), part, quiet=True)
     longer = [{**m, "curve": {k: [*v, 0.2] for k, v in m.get("curve", {}).items()}} for m in METHODS]
     more = [*longer, {"name": "item-knn", "role": "scale", "reference": "item-knn"}]

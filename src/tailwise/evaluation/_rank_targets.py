@@ -191,17 +191,41 @@ def _score(
     return scores
 
 
-def _count(mask: Tensor) -> Tensor:
-    """Count the True of each row: ``[rows]`` int64. On a CPU numpy does it ten times as fast."""
-    if mask.device.type == "cpu":
-        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1))
-    return mask.sum(dim=1)
-
-
 def _competitors(
     scores: Tensor, rows: NDArray[np.int64], items: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count, for each target, the better and the equally good items: two ``[m]`` int64."""
+    """Count, for each target, the better and the equally good items: two ``[m]`` int64.
+
+    ``rows`` rise. On a CPU, sorting a user's scores takes less time than comparing one target with all.
+    """
+    if scores.device.type == "cpu":
+        return competitors_by_sorting(scores.numpy(), rows, items)
+    return competitors_by_comparing(scores, rows, items)
+
+
+def competitors_by_sorting(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], items: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count as :func:`competitors_by_comparing` does, from each user's scores in order."""
+    n_better, n_tied = np.empty(items.size, np.int64), np.empty(items.size, np.int64)
+    own = scores[rows, items]
+    users, starts = np.unique(rows, return_index=True)
+    stops = np.append(starts, items.size)[1:]
+    for user, start, stop in zip(users, starts, stops, strict=True):
+        rising = np.sort(scores[user])
+        first = rising.searchsorted(own[start:stop], "left")
+        behind = rising.searchsorted(own[start:stop], "right")
+        n_better[start:stop] = rising.size - behind
+        n_tied[start:stop] = behind - first - 1
+    never = own == -np.inf
+    n_better[never], n_tied[never] = UNRANKED, 0
+    return n_better, n_tied
+
+
+def competitors_by_comparing(
+    scores: Tensor, rows: NDArray[np.int64], items: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the better and the equally good items by comparing each target with all: two ``[m]`` int64."""
     n_better, n_tied = np.empty(items.size, np.int64), np.empty(items.size, np.int64)
     chunk = max(1, _MAX_COMPARISONS // scores.shape[1])
     for start in range(0, items.size, chunk):
@@ -209,11 +233,9 @@ def _competitors(
         row = _on(rows[part], scores)
         own = scores[row, _on(items[part], scores)][:, None]  # [chunk, 1]
         block = scores[row]  # [chunk, n_items]
-        better = _count(block > own)
-        tied = _count(block == own) - 1
         never = own[:, 0] == -torch.inf
-        n_better[part] = better.masked_fill(never, UNRANKED).cpu().numpy()
-        n_tied[part] = tied.masked_fill(never, 0).cpu().numpy()
+        n_better[part] = (block > own).sum(1).masked_fill(never, UNRANKED).cpu().numpy()
+        n_tied[part] = ((block == own).sum(1) - 1).masked_fill(never, 0).cpu().numpy()
     return n_better, n_tied
 
 

@@ -177,12 +177,21 @@ def _item_token(n_batches: int, device: torch.device) -> Workload:
     )
 
 
+def _item_token_12k(n_batches: int, device: torch.device) -> Workload:
+    from tailwise.jobs import load_config  # slow to import; the tiny settings do without
+
+    config = load_config(preset="quick", file=None, overrides={"data": {"name": "ml-100k"}})
+    n_items = 12_000
+    encodings = torch.randn(n_items, 576, generator=torch.Generator().manual_seed(0))
+    recommender = build_item_token(encodings, config.model, config.recommender, seed=0, device=device)
+    histories = _zipf_histories(n_items, 5, 14, n=120 * n_batches)
+    counts = torch.from_numpy(np.bincount(np.concatenate(histories), minlength=n_items))
+    return _sequences(recommender, histories, counts, config.training, n_batches=n_batches)
+
+
 def _tiny_item_token(n_batches: int, device: torch.device) -> Workload:
     n_items = 30
-    rng = np.random.default_rng(0)
-    law = 1 / np.arange(1, n_items + 1)
-    lengths = rng.integers(3, 9, size=20 * n_batches)
-    histories = [rng.choice(n_items, size=length, p=law / law.sum()) for length in lengths]
+    histories = _zipf_histories(n_items, 3, 9, n=20 * n_batches)
     recommender = build_sasrec(
         n_items,
         SASRecConfig(width=8, depth=1),
@@ -194,6 +203,14 @@ def _tiny_item_token(n_batches: int, device: torch.device) -> Workload:
     return _sequences(
         recommender, histories, counts, TrainingConfig(positions_per_batch=48), n_batches=n_batches
     )
+
+
+def _zipf_histories(n_items: int, shortest: int, longest: int, *, n: int) -> list[np.ndarray]:
+    """Items by Zipf's law, as many as ``shortest`` up to below ``longest`` a history."""
+    rng = np.random.default_rng(0)
+    law = 1 / np.arange(1, n_items + 1)
+    lengths = rng.integers(shortest, longest, size=n)
+    return [rng.choice(n_items, size=length, p=law / law.sum()) for length in lengths]
 
 
 def _sequences(
@@ -242,6 +259,7 @@ SETTINGS = {
         _smollm2(256), methods=("adamw", "exact", "single-pass", "single-pass-unit", "sam")
     ),
     "item-token": Setting(_item_token, steps=4),
+    "item-token-12k": Setting(_item_token_12k, steps=4),
     "tiny": Setting(_tiny_lm),
     "tiny-item-token": Setting(_tiny_item_token, steps=2),
 }

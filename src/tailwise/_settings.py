@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 
 from tailwise.errors import ConfigError
 
-__all__ = ["from_plain", "plain_of", "read_toml_file", "toml_of"]
+__all__ = ["WRITTEN_WHEN_SET", "from_plain", "plain_of", "read_toml_file", "toml_of"]
+
+WRITTEN_WHEN_SET = {"written_when_set": True}
+"""Of a field that came later: left out where it is None, so that what was written before stays the same."""
 
 T = TypeVar("T")
 

@@ -168,6 +168,53 @@ def test_tokens_are_dropped_in_training_only(folder):
     assert recommender.training  # scoring leaves the mode as it was
 
 
+@pytest.mark.parametrize("settings", [{}, {"id_residual": False}, {"dropout": 0.5}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_few_targets_have_the_losses_and_gradients_that_all_vectors_give(folder, settings, dtype):
+    found = []
+    for encode_all in (None, True):
+        recommender = build(folder, encode_all=encode_all, **settings).train()
+        recommender.item_vectors.encodings = recommender.item_vectors.encodings.to(dtype)
+        torch.manual_seed(5)
+        batch = batch_of([3, 1, 4, 1, 5], [9, 2, 6])
+        losses = recommender.losses(batch, torch.linspace(-1, 1, N_ITEMS))
+        (losses * torch.linspace(0.5, 2, losses.numel()).view_as(losses)).sum().backward()
+        gradients = {n: p.grad for n, p in recommender.named_parameters() if p.requires_grad}
+        found.append((losses, gradients))
+    (losses, gradients), (expected, expected_gradients) = found
+    assert_close(losses, expected, **ROUNDING)
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in gradients.items():
+        assert_close(gradient, expected_gradients[name], **ROUNDING, msg=lambda m, n=name: f"{n}: {m}")
+    assert gradients["item_vectors.adapter.weight"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n_targets", "encode_all", "makes_all"), [(31, None, False), (32, None, True), (31, True, True)]
+)
+def test_all_vectors_are_made_where_targets_are_as_many_as_a_vector_has_entries(
+    folder, monkeypatch, n_targets, encode_all, makes_all
+):
+    recommender = build(folder, encode_all=encode_all)
+    assert recommender.item_vectors().shape[1] == 32
+    of_all, forward = [], recommender.item_vectors.forward
+
+    def noted(items=None):
+        of_all.append(items is None)
+        return forward(items)
+
+    monkeypatch.setattr(recommender.item_vectors, "forward", noted)
+    recommender.losses(batch_of([n % N_ITEMS for n in range(n_targets + 1)]))
+    assert of_all == [makes_all]
+
+
+def test_free_vectors_without_titles_are_multiplied_as_they_are():
+    sasrec = build_sasrec(6, SASRecConfig(width=8, depth=1), ItemTokenConfig(), seed=0)
+    queries = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    assert not sasrec.item_vectors.is_cheaper_unmade(1)
+    assert_close(sasrec.item_vectors.products(queries), queries @ sasrec.item_vectors().T)
+
+
 def test_logit_offsets_change_losses_as_worked_by_hand_and_scores_not_at_all(recommender):
     offsets = torch.linspace(0, 2, N_ITEMS)
     before = recommender.scores([[3]])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.errors import ConfigError
 from tailwise.jobs._rescoring import RescoringConfig
 from tailwise.jobs._variants import VariantConfig
@@ -13,7 +14,6 @@ from tailwise.recommenders import BackboneConfig, ItemTokenConfig, SASRecConfig,
 from tailwise.recommenders._title import REFUSED_NEGATIVES, REFUSED_OFFSETS
 from tailwise.segments import RULES
 from tailwise.training import TrainingConfig
-from tailwise.training._config import WRITTEN_WHEN_SET
 
 __all__ = [
     "DataConfig",

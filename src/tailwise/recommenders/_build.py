@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tailwise._settings import plain_of
 from tailwise.errors import CheckpointError, ConfigError
 from tailwise.optim import held_like
 from tailwise.recommenders._item_token import ItemTokenConfig, ItemTokenRecommender, standardise
@@ -146,7 +147,7 @@ def _assemble(
     recommender.recipe = {
         "kind": "item-token",
         "backbone": asdict(backbone),
-        "config": asdict(config),
+        "config": plain_of(config, with_none=True),
         "n_items": len(encodings),
     }
     return recommender.to(device)
@@ -206,7 +207,7 @@ def _assemble_sasrec(
     recommender.recipe = {
         "kind": "sasrec",
         "sasrec": asdict(sasrec),
-        "config": asdict(config),
+        "config": plain_of(config, with_none=True),
         "n_items": n_items,
     }
     if encodings is not None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.optim import whole
 from tailwise.recommenders._negatives import Negatives, NegativeSampler
 from tailwise.recommenders._protocol import History
@@ -31,11 +32,15 @@ class ItemTokenConfig:
             [0, 1). Against over-fitting of per-item rows.
         id_residual: Give every item a free vector beside its title's. Off, the titles alone
             tell items apart.
+        encode_all: Make every item's vector for every evaluation of the loss, as was done in any case
+            before there was this setting: to repeat older results to the last digit. None: not where the
+            evaluation has few targets, which costs less and rounds otherwise.
     """
 
     max_length: int = 100
     dropout: float = 0.1
     id_residual: bool = True
+    encode_all: bool | None = field(default=None, metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_length <= 10_000:
@@ -88,6 +93,24 @@ class ItemVectors(nn.Module):
             return vectors
         residual = self.residual.weight if items is None else self.residual(items)
         return residual if vectors is None else vectors + residual
+
+    def is_cheaper_unmade(self, n_queries: int) -> bool:
+        """Whether :meth:`products` of so many queries costs less than making all vectors, and multiplying.
+
+        Making them takes ``items x d x width`` multiplications, doing without ``items x d`` for each query.
+        """
+        return self.adapter is not None and n_queries < self.adapter.weight.shape[0]
+
+    def products(self, queries: Tensor) -> Tensor:
+        """Return ``queries @ self().T``, ``[n, n_items]`` of ``[n, width]`` float32, making no vector."""
+        products: list[Tensor] = []
+        if self.adapter is not None:
+            adapted = queries @ self.adapter.weight  # [n, d]
+            encodings = torch.split(self.get_buffer("encodings"), _ENCODINGS_AT_ONCE)
+            products.append(torch.cat([adapted @ e.float().T for e in encodings], dim=1))
+        if self.residual is not None:
+            products.append(queries @ self.residual.weight.T)
+        return products[0] if len(products) == 1 else products[0] + products[1]
 
 
 def standardise(encodings: Tensor) -> Tensor:
@@ -201,13 +224,20 @@ class ItemTokenRecommender(nn.Module):
         if batch.negatives is not None:
             losses = self._sampled_losses(batch, batch.negatives, has_target, logit_offsets)
             return torch.zeros(batch.targets.shape, device=losses.device).masked_scatter(has_target, losses)
-        vectors = self.item_vectors()
-        hidden = self._hidden(batch.inputs, vectors)[has_target]  # [n_targets, width]
-        logits = hidden @ vectors.T  # [n_targets, n_items]
+        logits = self._logits(batch.inputs, has_target)
         if logit_offsets is not None:
             logits = logits + logit_offsets
         losses = functional.cross_entropy(logits, batch.targets[has_target], reduction="none")
         return torch.zeros(batch.targets.shape, device=losses.device).masked_scatter(has_target, losses)
+
+    def _logits(self, inputs: Tensor, has_target: Tensor) -> Tensor:
+        """Scores of the whole catalogue, ``[n_targets, n_items]``, at the positions that have a target."""
+        n_targets = int(has_target.sum())
+        if self.config.encode_all or not self.item_vectors.is_cheaper_unmade(n_targets):
+            vectors: Tensor = self.item_vectors()
+            return self._hidden(inputs, vectors)[has_target] @ vectors.T
+        items, places = torch.unique(inputs, return_inverse=True)
+        return self.item_vectors.products(self._hidden(places, self.item_vectors(items))[has_target])
 
     def _sampled_losses(
         self, batch: SequenceBatch, negatives: Negatives, has_target: Tensor, logit_offsets: Tensor | None

@@ -3,12 +3,10 @@
 import math
 from dataclasses import dataclass, field
 
+from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.errors import ConfigError
 
-__all__ = ["WRITTEN_WHEN_SET", "TrainingConfig", "learning_rate_factor"]
-
-WRITTEN_WHEN_SET = {"written_when_set": True}
-"""Of a field that came later: left out where it is None, so that what was written before stays the same."""
+__all__ = ["TrainingConfig", "learning_rate_factor"]
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _KEEPS = ("best", "last")

@@ -432,6 +432,7 @@ def tune(
     head_loss: float = 0.02,
     users: int = 4000,
     k: int = 100,
+    seed: Annotated[list[int] | None, Parameter(negative=())] = None,
     split: Literal["auto", "global-time", "leave-last-out"] | None = None,
     preset: str = "quick",
     config: Path | None = None,
@@ -457,6 +458,7 @@ def tune(
         head_loss: Share of the baseline's head NDCG that may be lost.
         users: Validation users that judge a trial, at most.
         k: Length of the lists whose NDCG judges a trial.
+        seed: Of every trial's training. Repeat for several: trials are judged by the means.
         split: How to hold out; auto is the data set's recommended split, global-time for files.
         preset: quick (minutes on two cores) or full.
         config: TOML file with any setting of the run; see docs/configuration.md.
@@ -472,6 +474,8 @@ def tune(
         model=model,
         device=device,
     )
+    if seed is not None:
+        overrides["seeds"] = seed
     run = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
     settings = jobs.TuneConfig(
         run,

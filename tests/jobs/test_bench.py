@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from tailwise import cli, jobs
 from tailwise.errors import ConfigError, DataError
 from tailwise.evaluation import Rankings, target_values
-from tailwise.jobs import BenchConfig, config_from_dict, load_bench_config
+from tailwise.jobs import BenchConfig, _bench_cell, config_from_dict, load_bench_config
 from tailwise.jobs._bench_tuning import judge, listed_trials, read_choice, run_listed_trial, tune
 
 pytestmark = pytest.mark.usefixtures("tailwise_cache")
@@ -201,6 +202,31 @@ def test_trials_of_listed_values_need_not_wait_for_each_other(finished, config, 
         assert again == before
 
 
+def test_a_trial_of_several_seeds_is_judged_by_the_means(finished, config, tmp_path, monkeypatch):
+    out = tmp_path / "part"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "shop-20" / "tuning")
+    several = replace(config, more_tuning_seeds=(101, 102))
+    assert "the means over seeds 100, 101, 102: " in several.rule
+    adamw, rerank = (several.method(name) for name in ("adamw", "rerank"))
+    tune(several, out, "shop-20", adamw, None)
+    of_adamw = read_choice(out, "shop-20", "adamw")
+    loaded, load = [], _bench_cell.load_recommender
+    monkeypatch.setattr(
+        _bench_cell, "load_recommender", lambda path, **how: (loaded.append(path), load(path, **how))[1]
+    )
+    tune(several, out, "shop-20", rerank, of_adamw)
+    trial = f"trial-{of_adamw['trial']}"
+    assert {path.parent.name for path in loaded} == {f"{trial}-seed-101", f"{trial}-seed-102"}
+    for name in ("adamw", "rerank"):
+        found, of_one = tuning(out, name)["trials"], tuning(finished, name)["trials"]
+        for one, of_first_seed in zip(found, of_one, strict=True):
+            assert one["by_seed"][0] == of_first_seed["validation"]  # kept: seed 100 is not trained again
+            assert len({by_seed["overall"] for by_seed in one["by_seed"]}) == 3
+            for segment, mean in one["validation"].items():
+                assert mean == pytest.approx(np.mean([by_seed[segment] for by_seed in one["by_seed"]]))
+
+
 def test_reranking_trains_nothing_and_changes_the_baselines_scores(finished):
     found = records(finished)
     assert found["shop-20/cells/rerank/seed-0"]["cost"] is None
@@ -320,6 +346,9 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
         ({"methods": METHODS[1:]}, "methods must hold one of role baseline; got 0"),
         ({"methods": [*METHODS, METHODS[1]]}, "methods must be one or more of different names"),
         ({"seeds": [0, 100]}, "tuning_seed must not be among the seeds that are tested; got 100"),
+        ({"more_tuning_seeds": [101, 0]}, r"more_tuning_seeds must differ from .* got \[101, 0\]"),
+        ({"more_tuning_seeds": [100]}, r"more_tuning_seeds must differ from .* got \[100\]"),
+        ({"more_tuning_seeds": [101, 101]}, r"more_tuning_seeds must differ from .* got \[101, 101\]"),
         ({"seeds": []}, "seeds must be one or more different numbers"),
         ({"tuning_k": 0}, "tuning_k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),

@@ -124,6 +124,19 @@ def test_the_front_is_what_no_other_trial_equals_or_beats_in_both(points, expect
     assert front(points) == expected
 
 
+def test_trials_of_several_seeds_are_judged_by_the_means(config, finished, tmp_path):
+    run = replace(config.run, seeds=(0, 7))
+    found = jobs.tune(replace(config, run=run, n_trials=1), tmp_path, quiet=True)
+    of_one = content(finished)
+    for several, one in ((found["baseline"], of_one["baseline"]), (found["trials"][0], of_one["trials"][0])):
+        first, second = several["by_seed"]
+        assert first == one["validation"] != second
+        for segment, mean in several["validation"].items():
+            assert mean == pytest.approx((first[segment] + second[segment]) / 2)
+    assert "means over 2 training seeds" in write_tuning(tmp_path / "tune.json").read_text()
+    assert "one training seed" in write_tuning(finished / "tune.json").read_text()
+
+
 # Stopping, going on, adding
 
 
@@ -213,6 +226,8 @@ def test_the_command_prints_the_page_and_keeps_it_with_the_front(tiny_log, tiny_
         "--trials=2",
         "--head-loss=0.9",
         "--users=30",
+        "--seed=3",
+        "--seed=4",
         f"--out={tmp_path}",
     ]
     with pytest.raises(SystemExit) as ended:
@@ -222,6 +237,7 @@ def test_the_command_prints_the_page_and_keeps_it_with_the_front(tiny_log, tiny_
     assert printed.strip() == (tmp_path / "tuning.md").read_text().strip()
     assert ElementTree.parse(tmp_path / "front.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
     found = content(tmp_path)
+    assert found["declared"]["run"]["seeds"] == [3, 4]
     for one in found["trials"]:
         assert f"{one['validation']['tail']:.4f}" in printed
     if found["recommended"] is not None:

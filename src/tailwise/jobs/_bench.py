@@ -114,8 +114,12 @@ def _declare(config: BenchConfig, out: Path) -> None:
                 setting["data"][key] = str(Path(*Path(setting["data"][key]).parts[-2:]))
     if file.is_file():
         earlier = json.loads(file.read_text())["declared"]
-        earlier = {"tuning_k": 10, **earlier}  # records of before it could be chosen
-        fixed = ("run", "tuning_seed", "n_trials", "tuning_users", "tuning_k", "margin")
+        earlier = {
+            "tuning_k": 10,
+            "more_tuning_seeds": [],
+            **earlier,
+        }  # records of before these could be chosen
+        fixed = ("run", "tuning_seed", "more_tuning_seeds", "n_trials", "tuning_users", "tuning_k", "margin")
         differing = [key for key in fixed if earlier[key] != declared[key]]
         for what in ("settings", "methods"):
             now = {entry["name"]: entry for entry in declared[what]}

@@ -3,8 +3,9 @@
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -182,16 +183,47 @@ def _revenue(held_out: pl.DataFrame) -> pl.DataFrame:
     return held_out.select(USER_INDEX, ITEM_INDEX, money.cast(pl.Float64).alias(REVENUE))
 
 
-def run_trial(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path | None) -> dict[str, Any]:
-    """Train one trial and measure it on validation users; what is finished is read back.
+def run_trial(config: BenchConfig, out: Path, cell: Cell, baseline_trial: int | None) -> dict[str, Any]:
+    """Train one trial with each of its seeds, measure it on validation users; what is finished is read back.
+
+    Args:
+        config: The benchmark.
+        out: Its folder.
+        cell: The trial, at the first of its seeds.
+        baseline_trial: That was chosen for the baseline, whose model methods without a training rescore; None
+            for the baseline itself.
 
     Returns:
-        ``validation`` (overall, head, tail NDCG at ``tuning_k``) and ``seconds``.
+        ``settings``, ``validation`` (overall, head, tail NDCG at ``tuning_k``), ``seconds``; of several seeds
+        the mean and the sum, and ``by_seed``, ``validation`` of each.
     """
+    records = [
+        _run_trial_of_seed(config, out, replace(cell, seed=seed), baseline_trial)
+        for seed in config.trial_seeds
+    ]
+    if len(records) == 1:
+        return records[0]
+    found = [record["validation"] for record in records]
+    return {
+        "settings": records[0]["settings"],
+        "validation": {name: fmean(one[name] for one in found) for name in found[0]},
+        "seconds": sum(record["seconds"] for record in records),
+        "by_seed": found,
+    }
+
+
+def _run_trial_of_seed(
+    config: BenchConfig, out: Path, cell: Cell, baseline_trial: int | None
+) -> dict[str, Any]:
     assert cell.trial is not None
-    folder = BenchFolder(out).setting(cell.setting).trial(cell.method, cell.trial)
+    more_seed = None if cell.seed == config.tuning_seed else cell.seed
+    setting = BenchFolder(out).setting(cell.setting)
+    folder = setting.trial(cell.method, cell.trial, more_seed)
     if folder.is_done():
         return folder.read_record()
+    model_of_baseline = None
+    if baseline_trial is not None:
+        model_of_baseline = setting.trial(config.baseline.name, baseline_trial, more_seed).model
     began = time.perf_counter()
     scene = _scene(config, out, cell.setting)
     recommender, run, cost = _recommender(config, out, cell, folder, model_of_baseline)

@@ -136,6 +136,8 @@ class BenchConfig:
         run: What all trainings share: fields of :class:`RunConfig` but data, variants, references and seeds.
         seeds: One cell per setting, method and seed.
         tuning_seed: Of the trials; not among ``seeds``.
+        more_tuning_seeds: With which every trial is trained as well; means over all its seeds judge it. One
+            seed takes a trial's luck for its worth. Not among ``seeds``.
         n_trials: Per setting and method, the same for all that have something to search.
         tuning_users: Validation users that judge a trial, at most.
         tuning_k: Length of the lists whose NDCG judges a trial, >= 1.
@@ -149,6 +151,7 @@ class BenchConfig:
     run: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tuning_seed: int = 100
+    more_tuning_seeds: tuple[int, ...] = ()
     n_trials: int = 6
     tuning_users: int = 4000
     tuning_k: int = 10
@@ -168,6 +171,11 @@ class BenchConfig:
             raise ConfigError(
                 f"tuning_seed must not be among the seeds that are tested; got {self.tuning_seed}."
             )
+        if len({*self.seeds, *self.trial_seeds}) < len(self.seeds) + len(self.trial_seeds):
+            raise ConfigError(
+                "more_tuning_seeds must differ from each other, from tuning_seed and from the seeds that are "
+                f"tested; got {list(self.more_tuning_seeds)}."
+            )
         if self.n_trials < 1:
             raise ConfigError(f"n_trials must be >= 1; got {self.n_trials}.")
         if self.tuning_k < 1:
@@ -184,6 +192,11 @@ class BenchConfig:
         """What the others are compared with."""
         return next(method for method in self.methods if method.role == "baseline")
 
+    @property
+    def trial_seeds(self) -> tuple[int, ...]:
+        """Seeds of every trial."""
+        return (self.tuning_seed, *self.more_tuning_seeds)
+
     def setting(self, name: str) -> BenchSetting:
         """Return a setting by its name."""
         return next(setting for setting in self.settings if setting.name == name)
@@ -195,11 +208,14 @@ class BenchConfig:
     @property
     def rule(self) -> str:
         """Say how a trial is chosen."""
+        seeds = f"seed {self.tuning_seed} alone"
+        if self.more_tuning_seeds:
+            seeds = f"the means over seeds {', '.join(map(str, self.trial_seeds))}"
         return (
-            f"Of {self.n_trials} trials per method and setting, on validation users and seed "
-            f"{self.tuning_seed} alone: the highest tail NDCG@{self.tuning_k} among trials whose overall "
-            f"NDCG@{self.tuning_k} is at least {1 - self.margin:.0%} of the best trial's of the baseline, "
-            "and where there is none the highest overall. The baseline is chosen by the same rule."
+            f"Of {self.n_trials} trials per method and setting, on validation users and {seeds}: the highest "
+            f"tail NDCG@{self.tuning_k} among trials whose overall NDCG@{self.tuning_k} is at least "
+            f"{1 - self.margin:.0%} of the best trial's of the baseline, and where there is none the highest "
+            "overall. The baseline is chosen by the same rule."
         ).replace("%", " %")
 
     def knobs(self, method: BenchMethod, own: Knobs, of_baseline: Knobs) -> Knobs:

@@ -69,9 +69,10 @@ class SettingFolder:
         """Return the file of a method's trials."""
         return self.path / "tuning" / f"{method}.json"
 
-    def trial(self, method: str, number: int) -> ResultFolder:
-        """Return where a trial works and keeps its outcome."""
-        return ResultFolder(self.path / "work" / "tuning" / method / f"trial-{number}")
+    def trial(self, method: str, number: int, more_seed: int | None = None) -> ResultFolder:
+        """Return where a trial works and keeps its outcome; ``more_seed``: not the first of its seeds."""
+        of_seed = "" if more_seed is None else f"-seed-{more_seed}"
+        return ResultFolder(self.path / "work" / "tuning" / method / f"trial-{number}{of_seed}")
 
     def cell(self, method: str, seed: int, point: float | None = None) -> ResultFolder:
         """Return where a cell keeps its outcome."""

@@ -40,7 +40,7 @@ def listed_trials(
 
 def run_listed_trial(config: BenchConfig, out: Path, cell: Cell, baseline: Chosen | None) -> str:
     """Run one of :func:`listed_trials`, for :func:`tune` to find; return a line for people."""
-    found = run_trial(config, out, cell, _baselines_model(config, out, cell.setting, baseline))["validation"]
+    found = run_trial(config, out, cell, _trial_of(baseline))["validation"]
     return f"{cell.text}: {_text(found, config)}"
 
 
@@ -57,10 +57,8 @@ def _trial(
     return Cell(setting, method.name, config.tuning_seed, knobs, trial=number)
 
 
-def _baselines_model(config: BenchConfig, out: Path, setting: str, baseline: Chosen | None) -> Path | None:
-    if baseline is None:
-        return None
-    return BenchFolder(out).setting(setting).trial(config.baseline.name, baseline["trial"]).model
+def _trial_of(chosen: Chosen | None) -> int | None:
+    return None if chosen is None else int(chosen["trial"])
 
 
 def _text(found: Mapping[str, float], config: BenchConfig) -> str:
@@ -94,7 +92,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
         key = tuple(sorted(own.items()))
         if key not in seen:
             cell = _trial(config, setting, method, baseline, own=own, number=len(trials))
-            seen[key] = run_trial(config, out, cell, _baselines_model(config, out, setting, baseline))
+            seen[key] = run_trial(config, out, cell, _trial_of(baseline))
         record = seen[key]
         value = judge(record["validation"], best_overall, margin=config.margin)
         trials.append(
@@ -104,6 +102,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
                 "value": value,
                 "seconds": record["seconds"],
             }
+            | _by_seed(record)
         )
         return value
 
@@ -125,6 +124,11 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     values = sorted(trials[chosen]["settings"].items())
     text = ", ".join(f"{knob}={v:.3g}" if isinstance(v, float) else f"{knob}={v}" for knob, v in values)
     return f"{setting}, {method.name}: {text or 'nothing to choose'}; {_text(found, config)}"
+
+
+def _by_seed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial's seeds found one by one, where it had several."""
+    return {"by_seed": record["by_seed"]} if "by_seed" in record else {}
 
 
 def judge(validation: dict[str, float], best_overall: float | None, *, margin: float) -> float:

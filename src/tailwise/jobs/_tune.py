@@ -36,8 +36,8 @@ class TuneConfig:
     """What is tuned, and how.
 
     Attributes:
-        run: Data, model and training. Its first seed is that of every trial; its variants, references
-            and test users are not looked at.
+        run: Data, model and training. Every trial is trained with each of its seeds and judged by the means;
+            its variants, references and test users are not looked at.
         variant: Optimizer and fixed settings of :class:`VariantConfig`; must not be plain AdamW.
         search: Knob to a list of values or ``{low, high, log}``: a field of the variant, or
             ``training.<field>``.
@@ -82,7 +82,7 @@ class TuneConfig:
         """Return the comparison of one setting whose trials these are."""
         content = config_as_dict(self.run)
         data = content.pop("data")
-        seed = self.run.seeds[0]
+        seed, *more = self.run.seeds
         for key in ("variants", "references", "seeds"):
             content.pop(key)
         return BenchConfig(
@@ -93,8 +93,9 @@ class TuneConfig:
                 BenchMethod("tuned", role="eisam", variant=self.variant, search=self.search),
             ),
             run=content,
-            seeds=(seed + 1,),  # nothing is tested
+            seeds=(max(self.run.seeds) + 1,),  # nothing is tested
             tuning_seed=seed,
+            more_tuning_seeds=tuple(more),
             n_trials=self.n_trials,
             tuning_users=self.users,
             tuning_k=self.k,
@@ -181,8 +182,8 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
 
     Returns:
         The content of ``tune.json``: ``declared``, ``baseline`` and ``trials`` (``knobs``, ``validation`` by
-        segment, ``seconds``), ``front`` (numbers of trials), ``recommended`` (a number, or None) and ``use``
-        (arguments of ``tailwise run``, or None).
+        segment, ``seconds``; of several seeds ``by_seed``), ``front`` (numbers of trials), ``recommended``
+        (a number, or None) and ``use`` (arguments of ``tailwise run``, or None).
 
     Raises:
         ConfigError: ``out`` holds another tuning.
@@ -212,7 +213,7 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
         found = record["validation"]
         asked.set_constraint("head", limit - found["head"])
         study.tell(asked, [found["head"], found["tail"]])
-        trials.append({"knobs": knobs, "validation": found, "seconds": record["seconds"]})
+        trials.append({"knobs": knobs, **_measured(record)})
         content = _content(config, baseline, trials)
         write_json(content, out / FILE)
         settings = ", ".join(f"{knob}={value}" for knob, value in knobs.items())
@@ -270,6 +271,10 @@ def _declare(config: TuneConfig, out: Path) -> None:
     write_json(declared, file)
 
 
+def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: record[key] for key in ("validation", "seconds", "by_seed") if key in record}
+
+
 def _content(
     config: TuneConfig, baseline: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -279,7 +284,7 @@ def _content(
         "schema_version": 1,
         "declared": config.declared(),
         "head_loss": config.head_loss,
-        "baseline": {"validation": baseline["validation"], "seconds": baseline["seconds"]},
+        "baseline": _measured(baseline),
         "trials": list(trials),
         "front": front(points),
         "recommended": chosen,

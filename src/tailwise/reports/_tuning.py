@@ -69,7 +69,7 @@ def tuning_page(tuning: Mapping[str, Any]) -> str:
                 _advice(tuning),
                 "![Head and tail of every trial; the front is joined](front.svg)",
                 "\n".join(lines),
-                f"NDCG@{_k(tuning)} of validation users, one training seed: small differences are chance, "
+                f"NDCG@{_k(tuning)} of validation users, {_seeds(tuning)}: small differences are chance, "
                 "and the best of many trials is flattered. Run what you choose with several seeds, and "
                 "read its intervals on test users.",
             ]
@@ -106,6 +106,11 @@ def _measured(trial: Mapping[str, Any], baseline: Mapping[str, float]) -> list[s
 def _k(tuning: Mapping[str, Any]) -> int:
     """Length of the lists that judged; 10 in tunings of before it could be chosen."""
     return int(tuning["declared"].get("k", 10))
+
+
+def _seeds(tuning: Mapping[str, Any]) -> str:
+    n_seeds = len(tuning["baseline"].get("by_seed", ())) or 1
+    return "one training seed" if n_seeds == 1 else f"means over {n_seeds} training seeds"
 
 
 def _relative(value: float, baseline: float) -> str:

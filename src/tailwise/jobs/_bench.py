@@ -114,11 +114,8 @@ def _declare(config: BenchConfig, out: Path) -> None:
                 setting["data"][key] = str(Path(*Path(setting["data"][key]).parts[-2:]))
     if file.is_file():
         earlier = json.loads(file.read_text())["declared"]
-        earlier = {
-            "tuning_k": 10,
-            "more_tuning_seeds": [],
-            **earlier,
-        }  # records of before these could be chosen
+        of_before_it_could_be_said = {"tuning_k": 10, "more_tuning_seeds": []}
+        earlier = {**of_before_it_could_be_said, **earlier}
         fixed = ("run", "tuning_seed", "more_tuning_seeds", "n_trials", "tuning_users", "tuning_k", "margin")
         differing = [key for key in fixed if earlier[key] != declared[key]]
         for what in ("settings", "methods"):

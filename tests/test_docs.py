@@ -48,6 +48,15 @@ def test_every_command_shown_is_one_that_exists(page: str, command: str) -> None
     assert bound is not None
 
 
+def test_every_cell_that_is_shown_is_among_the_records() -> None:
+    cells = [shlex.split(command) for _, command in commands() if " --cell " in command]
+    assert cells
+    for tokens in cells:
+        out, cell = (tokens[tokens.index(option) + 1] for option in ("--out", "--cell"))
+        setting, method, seed = cell.split("/")
+        assert (ROOT / out / setting / "cells" / method / f"seed-{seed}" / "record.json").is_file(), cell
+
+
 def test_the_readme_shows_the_two_commands_and_they_are_make_targets() -> None:
     command = ["make", "-C", str(ROOT), "help"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

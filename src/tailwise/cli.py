@@ -504,6 +504,8 @@ def _print_cell(result: dict[str, Any]) -> None:
     for name, value in result["found"].items():
         print(f"NDCG@10 {name}: {value:.6f}, recorded {result['recorded'][name]:.6f}")  # noqa: T201
     print("equal to the record" if result["is_equal"] else "NOT equal to the record")  # noqa: T201
+    if not result["is_equal"] and result["differs"]:
+        print(f"sums may be rounded otherwise; {'; '.join(result['differs'])}")  # noqa: T201
 
 
 @assets_app.command(name="list")

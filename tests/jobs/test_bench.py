@@ -404,7 +404,19 @@ def test_the_command_line_runs_one_prints_a_cell_and_writes_tables(content, fini
     assert (finished / "figure.svg").is_file()
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["bench", str(file), "--out", str(finished), "--cell", "shop-20/adamw/0"])
-    assert "equal to the record" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1] == "equal to the record"
+    kept = tmp_path / "kept"
+    shutil.copytree(finished, kept)
+    file_of_cell = kept / "shop-20" / "cells" / "adamw" / "seed-0" / "record.json"
+    record = json.loads(file_of_cell.read_text())
+    record["test"]["tail"] += 0.1
+    record["surroundings"]["machine"]["instructions"] = ["abacus"]
+    file_of_cell.write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["bench", str(file), "--out", str(kept), "--cell", "shop-20/adamw/0"])
+    *_, verdict, why = capsys.readouterr().out.splitlines()
+    assert verdict == "NOT equal to the record"
+    assert why.startswith("sums may be rounded otherwise; instructions: recorded ['abacus'], here ")
     with pytest.raises(SystemExit, match=r"^[12]$"):
         cli.main(["bench", str(file), "--out", str(finished), "--cell", "shop-20"])
     assert "--cell must be SETTING/METHOD/SEED" in capsys.readouterr().err

@@ -330,4 +330,6 @@ def test_surroundings_are_plain_json_values_that_name_versions_and_machine():
     assert json.loads(json.dumps(surroundings)) == surroundings
     assert surroundings["packages"]["torch"] == torch.__version__
     assert surroundings["machine"]["n_threads"] == torch.get_num_threads()
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        assert {"avx2", "avx512_f"} <= set(surroundings["machine"]["instructions"])
     assert {"created_at", "tailwise_version", "commit", "python", "command"} <= surroundings.keys()

@@ -22,6 +22,7 @@ from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_folder import write_json
+from tailwise.training import differing_surroundings
 
 __all__ = ["bench", "bench_cell", "prepare_tables"]
 
@@ -320,7 +321,8 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
         seed: Of the training.
 
     Returns:
-        ``recorded`` and ``found`` test NDCG@10 (overall, head, tail), and ``is_equal``.
+        ``recorded`` and ``found`` test NDCG@10 (overall, head, tail), ``is_equal``, and ``differs``: what of
+        machine and libraries is not as recorded, for on another machine sums are rounded otherwise.
 
     Raises:
         ConfigError: a name is unknown, or the cell is not in the records.
@@ -334,7 +336,7 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
             f"cell must be in the records; got {cell.text}, which {str(out)!r} does not hold.\n"
             "  Run the benchmark without --cell."
         )
-    recorded = kept.read_record()["test"]
+    record = kept.read_record()
     again = out.parent / f"{out.name}.again"
     shutil.rmtree(again, ignore_errors=True)
     try:
@@ -343,7 +345,12 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
             first = _cells(config, out, setting, config.baseline, seed)[0]
             run_cell(config, again, first, None)
             model = BenchFolder(again).setting(setting).cell_work(config.baseline.name, seed).model
-        found = run_cell(config, again, cell, model)["test"]
+        found = run_cell(config, again, cell, model)
     finally:
         shutil.rmtree(again, ignore_errors=True)
-    return {"recorded": recorded, "found": found, "is_equal": recorded == found}
+    return {
+        "recorded": record["test"],
+        "found": found["test"],
+        "is_equal": record["test"] == found["test"],
+        "differs": differing_surroundings(record["surroundings"], found["surroundings"]),
+    }

@@ -9,7 +9,7 @@ from tailwise.training._config import TrainingConfig, learning_rate_factor
 from tailwise.training._fit import EpochRecord, FitResult, TrainingInterrupted, TrainingProgress, fit
 from tailwise.training._precision import matmul_precision
 from tailwise.training._processes import Processes, joined_processes
-from tailwise.training._run_record import describe_surroundings
+from tailwise.training._run_record import describe_surroundings, differing_surroundings
 from tailwise.training._sharding import shard
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TrainingInterrupted",
     "TrainingProgress",
     "describe_surroundings",
+    "differing_surroundings",
     "fit",
     "joined_processes",
     "learning_rate_factor",

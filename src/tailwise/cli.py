@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import tailwise
+from tailwise._cli_arguments import columns_of, number_of, overrides_of_run, pairs_of
+from tailwise._cli_compare import bench, tune
 from tailwise._cli_experiments import experiment_app
 from tailwise._cli_monitor import monitor
 from tailwise._cli_ope import ope
@@ -30,6 +31,8 @@ app = App(
 assets_app = App(name="assets", help="Data sets and models that Tailwise knows: list, fetch, verify.")
 app.command(assets_app)
 app.command(serving_app, name="*")
+app.command(bench)
+app.command(tune)
 app.command(experiment_app)
 app.command(monitor)
 app.command(ope)
@@ -86,9 +89,9 @@ def run(
     """
     from tailwise import jobs
 
-    overrides = _overrides(
+    overrides = overrides_of_run(
         {"name": data, "interactions": interactions, "items": items, "split": split},
-        columns=_columns(column or []),
+        columns=columns_of(column or []),
         model=model,
         device=device,
     )
@@ -128,7 +131,7 @@ def evaluate(
     rule = None
     if segments:
         rule = jobs.SegmentConfig(
-            segments, {key: _number(key, value) for key, value in _pairs("--set", set_ or [])}
+            segments, {key: number_of(key, value) for key, value in pairs_of("--set", set_ or [])}
         )
     _print_results(jobs.evaluate(run, rule), run)
 
@@ -204,12 +207,12 @@ def audit(
     """
     from tailwise import jobs
 
-    columns = _columns(column or [])
+    columns = columns_of(column or [])
     of_lists = {
         ours.removeprefix("lists."): theirs for ours, theirs in columns.items() if ours.startswith("lists.")
     }
     columns = {ours: theirs for ours, theirs in columns.items() if not ours.startswith("lists.")}
-    overrides = _overrides(
+    overrides = overrides_of_run(
         {"name": data, "interactions": interactions, "items": items, "split": split},
         columns=columns,
         model=model,
@@ -367,147 +370,6 @@ def ground(
     print(done.path)  # noqa: T201 - the command's result
 
 
-@app.command
-def bench(
-    config: Path,
-    *,
-    out: Path,
-    setting: Annotated[list[str] | None, Parameter(negative=())] = None,
-    method: Annotated[list[str] | None, Parameter(negative=())] = None,
-    seed: Annotated[list[int] | None, Parameter(negative=())] = None,
-    processes: int = 1,
-    cell: str | None = None,
-    tables: Annotated[bool, Parameter(negative=())] = False,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
-    """Compare methods over data sets and seeds: tune on validation, measure every cell, write the tables.
-
-    The same command goes on where it was stopped; cells that are there are not repeated.
-
-    Args:
-        config: TOML file that declares settings, methods, knobs and seeds; see docs/benchmarks.md.
-        out: Folder of the records.
-        setting: Work at this one only. Repeat for several.
-        method: Work at this one (and the baseline) only. Repeat for several.
-        seed: Work at this one only. Repeat for several.
-        processes: Cells at a time, one thread each; with 1, all threads work on one cell.
-        cell: Run one recorded cell again, SETTING/METHOD/SEED, and hold it against its record.
-        tables: Write tables and figures from the records that are there; train nothing.
-        quiet: No progress on standard error.
-    """
-    from tailwise import jobs
-
-    settings = jobs.load_bench_config(config)
-    if cell is not None:
-        _print_cell(jobs.bench_cell(settings, out, **_cell(cell)))
-        return
-    if not tables:
-        jobs.bench(
-            settings,
-            out,
-            processes=processes,
-            settings=setting or (),
-            methods=method or (),
-            seeds=seed or (),
-            quiet=quiet,
-        )
-    jobs.prepare_tables(settings, out, quiet=quiet)
-    from tailwise.reports import write_bench
-
-    print(write_bench(out))  # noqa: T201 - the command's result
-
-
-@app.command
-def tune(
-    *,
-    out: Path,
-    data: str | None = None,
-    interactions: Path | None = None,
-    items: Path | None = None,
-    column: Annotated[list[str] | None, Parameter(negative=())] = None,
-    model: str | None = None,
-    variant: str = "eisam",
-    search: Annotated[list[str] | None, Parameter(negative=())] = None,
-    trials: int = 16,
-    head_loss: float = 0.02,
-    users: int = 4000,
-    k: int = 100,
-    seed: Annotated[list[int] | None, Parameter(negative=())] = None,
-    split: Literal["auto", "global-time", "leave-last-out"] | None = None,
-    preset: str = "quick",
-    config: Path | None = None,
-    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
-    """Try settings on validation users of your own data; show the front of head and tail, recommend one.
-
-    The same command goes on where it was stopped; with more --trials it adds to those that are there.
-
-    Args:
-        out: Folder of the trials, tune.json, tuning.md and front.svg.
-        data: A named data set: ml-100k, completejourney. Or give --interactions and --items.
-        interactions: The log: user_id, item_id, timestamp (CSV, TSV, Parquet, .inter).
-        items: The catalogue: item_id, title (CSV, TSV, Parquet, .item).
-        column: Our column name = yours, e.g. user_id=customer.
-        model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
-        variant: What is tuned, with settings that stay, e.g. eisam:estimator=single-pass.
-        search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
-            the like. Repeat. By default rho, gamma and logit_adjustment.
-        trials: Trainings, besides the baseline's.
-        head_loss: Share of the baseline's head NDCG that may be lost.
-        users: Validation users that judge a trial, at most.
-        k: Length of the lists whose NDCG judges a trial.
-        seed: Of every trial's training. Repeat for several: trials are judged by the means.
-        split: How to hold out; auto is the data set's recommended split, global-time for files.
-        preset: quick (minutes on two cores) or full.
-        config: TOML file with any setting of the run; see docs/configuration.md.
-        set_: Any setting of the run, e.g. --set training.max_epochs=3.
-        device: Where to train.
-        quiet: No progress on standard error.
-    """
-    from tailwise import jobs
-
-    overrides = _overrides(
-        {"name": data, "interactions": interactions, "items": items, "split": split},
-        columns=_columns(column or []),
-        model=model,
-        device=device,
-    )
-    if seed is not None:
-        overrides["seeds"] = seed
-    run = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
-    settings = jobs.TuneConfig(
-        run,
-        jobs.parse_variant(variant),
-        jobs.parse_search(search) if search else dict(jobs.DEFAULT_SEARCH),
-        n_trials=trials,
-        head_loss=head_loss,
-        users=users,
-        k=k,
-    )
-    jobs.tune(settings, out, quiet=quiet)
-    from tailwise.reports import write_tuning
-
-    page = write_tuning(out / "tune.json")
-    print(page.read_text(encoding="utf-8"))  # noqa: T201 - the command's result
-
-
-def _cell(text: str) -> dict[str, Any]:
-    parts = text.split("/")
-    if len(parts) != 3 or not parts[2].isdecimal():
-        raise ConfigError(f"--cell must be SETTING/METHOD/SEED; got {text!r}.")
-    return {"setting": parts[0], "method": parts[1], "seed": int(parts[2])}
-
-
-def _print_cell(result: dict[str, Any]) -> None:
-    for name, value in result["found"].items():
-        print(f"NDCG@10 {name}: {value:.6f}, recorded {result['recorded'][name]:.6f}")  # noqa: T201
-    print("equal to the record" if result["is_equal"] else "NOT equal to the record")  # noqa: T201
-    if not result["is_equal"] and result["differs"]:
-        print(f"sums may be rounded otherwise; {'; '.join(result['differs'])}")  # noqa: T201
-
-
 @assets_app.command(name="list")
 def list_command() -> None:
     """Show every data set and model, its licence, and whether it is in the cache."""
@@ -572,40 +434,6 @@ def _print_audit(result: dict[str, Any], out: Path) -> None:
     console = Console()
     console.print(audit_summary(result), markup=False, highlight=False)
     console.print(f"{out / 'audit.json'}\n{out / 'audit.html'}", highlight=False)
-
-
-def _overrides(
-    data: dict[str, str | Path | None], *, columns: dict[str, str], model: str | None, device: str | None
-) -> dict[str, Any]:
-    """Settings of a run that flags give; those that were not given are left out."""
-    of_data: dict[str, Any] = {key: str(value) for key, value in data.items() if value is not None}
-    overrides: dict[str, Any] = {"data": of_data | ({"columns": columns} if columns else {})}
-    if model is not None:
-        overrides["model"] = {"model": model}
-    if device is not None:
-        overrides["device"] = device
-    return overrides
-
-
-def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{flag} must be key=value; got {text!r}.")
-        pairs.append((key, value))
-    return pairs
-
-
-def _columns(texts: Sequence[str]) -> dict[str, str]:
-    return dict(_pairs("--column", texts))
-
-
-def _number(key: str, text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        raise ConfigError(f"{key} must be a number or a list of them; got {text!r}.") from None
 
 
 def _is_first_process() -> bool:

@@ -196,7 +196,7 @@ def _competitors(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count, for each target, the better and the equally good items: two ``[m]`` int64.
 
-    ``rows`` rise. On a CPU, sorting a user's scores takes less time than comparing one target with all.
+    ``rows`` rise. On a CPU, from some thousands of items on, sorting takes less than comparing one target.
     """
     if scores.device.type == "cpu":
         return competitors_by_sorting(scores.numpy(), rows, items)

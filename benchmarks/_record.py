@@ -1,5 +1,6 @@
 """What every benchmark leaves behind: an aligned table, one JSON line, and a folder that keeps both."""
 
+import argparse
 import hashlib
 import json
 import math
@@ -7,11 +8,22 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tailwise.training import describe_surroundings
 
-__all__ = ["aligned", "check_measured", "code_version", "keep", "median_interval", "rounded", "surroundings"]
+__all__ = [
+    "aligned",
+    "by_turns",
+    "check_measured",
+    "code_version",
+    "conclude",
+    "keep",
+    "median_interval",
+    "rounded",
+    "surroundings",
+]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -128,6 +140,39 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
 
     k = max((k for k in range(1, (n + 1) // 2 + 1) if coverage(k) >= level), default=1)
     return ordered[k - 1], ordered[n - k], coverage(k)
+
+
+def by_turns(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    """Put two ways in proportion by what each took, or did in a second, turn by turn.
+
+    Args:
+        above: Of every turn, the ratio's numerator.
+        below: The same turns, its denominator.
+
+    Returns:
+        ``ratio``, the median over the turns, and its :func:`median_interval`: ``ratio_low``, ``ratio_high``,
+        ``interval_coverage``.
+    """
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    low, high, coverage = median_interval(ratios)
+    return {"ratio": median(ratios), "ratio_low": low, "ratio_high": high, "interval_coverage": coverage}
+
+
+def conclude(record: dict[str, Any], table: str, options: argparse.Namespace, slug: str) -> dict[str, Any]:
+    """End a benchmark: keep the record where ``--output`` asks for it, print table and JSON line.
+
+    Args:
+        record: With ``date``; what is printed and returned.
+        table: Plain text.
+        options: Of the command line; what is kept beside the record, without ``output``.
+        slug: Of the folder, after the date.
+    """
+    if options.output:
+        config = {name: value for name, value in vars(options).items() if name != "output"}
+        keep(options.output / f"{record['date']}-{slug}", record, config, table)
+    print(table)
+    print(json.dumps(record, ensure_ascii=False))
+    return record
 
 
 def keep(folder: Path, record: dict[str, Any], config: dict[str, Any], table: str) -> None:

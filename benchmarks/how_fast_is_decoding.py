@@ -23,7 +23,6 @@ statistics.
 """
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, by_turns, conclude, rounded, surroundings
 from tailwise.recommenders import TitleDecoder, TitleTrie
 
 QUESTION = "How many users per second get a valid list of titles?"
@@ -176,8 +175,6 @@ def measure(
             speeds[name].append(len(lists[name]) / (time.perf_counter() - started))
     rows = []
     for name in ways:
-        ratios = [a / b for a, b in zip(speeds[name], speeds["generate, prefix function"], strict=True)]
-        low, high, _ = median_interval(ratios)
         valid = [
             len(set(items)) == k and not set(items) & set(seen)
             for items, seen in zip(lists[name], work.seen, strict=False)
@@ -187,9 +184,7 @@ def measure(
                 {
                     "way": name,
                     "users_per_second": median(speeds[name]),
-                    "ratio": median(ratios),
-                    "low": low,
-                    "high": high,
+                    **by_turns(speeds[name], speeds["generate, prefix function"]),
                     "valid_share": float(np.mean(valid)),
                 }
             )
@@ -228,19 +223,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 r["way"],
                 f"{r['users_per_second']:.2f}",
                 f"{r['ratio']:.2f}",
-                f"{r['low']:.2f}-{r['high']:.2f}",
+                f"{r['ratio_low']:.2f}-{r['ratio_high']:.2f}",
                 f"{r['valid_share']:.0%}",
             )
             for r in rows
         ],
     )
     record = {"question": QUESTION, **surroundings(), "threads": torch.get_num_threads(), "rows": rows}
-    config = {name: value for name, value in vars(options).items() if name != "output"}
-    if options.output:
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ a folder named after date and question.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -37,7 +36,7 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, conclude, median_interval, rounded, surroundings
 from tailwise.interactions import load_dataset, named_dataset, training_histories
 from tailwise.optim import ERM
 from tailwise.recommenders import (
@@ -242,12 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
     record = {"question": QUESTION, **surroundings(), "facts": rounded(facts), "rows": rows}
     table = as_table(facts, rows)
-    if options.output:
-        config = {name: value for name, value in vars(options).items() if name != "output"}
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,6 @@ stops.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, by_turns, conclude, rounded, surroundings
 from tailwise.evaluation._rank_targets import competitors_by_comparing, competitors_by_sorting
 
 QUESTION = "How much faster is a target's rank found from sorted scores than by comparing it with all?"
@@ -46,17 +45,12 @@ def measure(n_items: int, n_targets: int, *, n_users: int, repeats: int) -> dict
             seconds[way].append(time.perf_counter() - began)
         np.testing.assert_array_equal(found["sorted"], found["compared"])
     seconds = {way: values[1:] for way, values in seconds.items()}  # the first turn warms up
-    ratios = [slow / fast for slow, fast in zip(seconds["compared"], seconds["sorted"], strict=True)]
-    low, high, coverage = median_interval(ratios)
     return rounded(
         {
             "n_items": n_items,
             "n_targets": n_targets,
             **{f"us_{way}": median(values) / users.size * 1e6 for way, values in seconds.items()},
-            "ratio": median(ratios),
-            "ratio_low": low,
-            "ratio_high": high,
-            "interval_coverage": coverage,
+            **by_turns(seconds["compared"], seconds["sorted"]),
         }
     )
 
@@ -95,12 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     ]
     record = {"question": QUESTION, **surroundings(), "rows": rows}
     table = as_table(rows)
-    if options.output:
-        config = {name: value for name, value in vars(options).items() if name != "output"}
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ a folder named after date and question.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -43,7 +42,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, conclude, median_interval, rounded, surroundings
 from tailwise.diagnosis import (
     bootstrap_skew,
     diagnose_data,
@@ -197,12 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     }
     title = f"{options.interactions:,} interactions, {options.items:,} items, {options.repeats} repeats"
     table = f"{title}\n\n{as_table(rows)}"
-    if options.output:
-        config = {name: value for name, value in vars(options).items() if name != "output"}
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 def _parser() -> argparse.ArgumentParser:

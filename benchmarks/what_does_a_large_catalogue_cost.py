@@ -16,7 +16,6 @@ the process so far.
 """
 
 import argparse
-import json
 import random
 import resource
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, by_turns, conclude, rounded, surroundings
 from tailwise.optim import ERM
 from tailwise.recommenders import (
     ItemTokenConfig,
@@ -86,9 +85,7 @@ def measure(n_items: int, *, n_negatives: int, with_whole: bool, steps: int, rep
             times[kind].append(turn(kind))
     row: dict[str, Any] = {"n_items": n_items, "sampled_seconds": median(times["sampled"])}
     if with_whole:
-        ratios = [w / s for w, s in zip(times["whole"], times["sampled"], strict=True)]
-        low, high, _ = median_interval(ratios)
-        row |= {"whole_seconds": median(times["whole"]), "ratio": median(ratios), "low": low, "high": high}
+        row |= {"whole_seconds": median(times["whole"]), **by_turns(times["whole"], times["sampled"])}
     recommender.eval()
     histories = [row[:-1] for row in rng.choice(n_items, (N_USERS, N_POSITIONS + 1))]
     recommend(recommender, histories[:2], k=20)  # items' vectors are made once
@@ -134,7 +131,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 f"{r['sampled_seconds']:.3f}",
                 f"{r['whole_seconds']:.3f}" if "ratio" in r else "-",
                 f"{r['ratio']:.2f}" if "ratio" in r else "-",
-                f"{r['low']:.2f}-{r['high']:.2f}" if "ratio" in r else "-",
+                f"{r['ratio_low']:.2f}-{r['ratio_high']:.2f}" if "ratio" in r else "-",
                 f"{r['users_per_second']:.0f}",
                 f"{r['peak_memory_mib']:,.0f}",
             )
@@ -143,12 +140,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         n_left=0,
     )
     record = {"question": QUESTION, **surroundings(), "threads": torch.get_num_threads(), "rows": rows}
-    config = {name: value for name, value in vars(options).items() if name != "output"}
-    if options.output:
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ benchmark stops.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch.optim import AdamW
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, by_turns, conclude, rounded, surroundings
 
 QUESTION = "What does AdamW's update cost, fused and not, as the items' own vectors grow in number?"
 SLUG = "what-does-an-update-cost"
@@ -45,16 +44,11 @@ def measure(n_items: int, *, width: int, repeats: int) -> dict[str, Any]:
             seconds[way].append(time.perf_counter() - began)
     torch.testing.assert_close(vectors["fused"], vectors["plain"], rtol=1e-4, atol=1e-6)
     seconds = {way: values[1:] for way, values in seconds.items()}  # the first turn makes the moments
-    ratios = [slow / fast for slow, fast in zip(seconds["plain"], seconds["fused"], strict=True)]
-    low, high, coverage = median_interval(ratios)
     return rounded(
         {
             "n_items": n_items,
             **{f"ms_{way}": median(values) * 1e3 for way, values in seconds.items()},
-            "ratio": median(ratios),
-            "ratio_low": low,
-            "ratio_high": high,
-            "interval_coverage": coverage,
+            **by_turns(seconds["plain"], seconds["fused"]),
         }
     )
 
@@ -87,12 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     rows = [measure(n_items, width=options.width, repeats=options.repeats) for n_items in options.items]
     record = {"question": QUESTION, **surroundings(), "rows": rows}
     table = as_table(rows)
-    if options.output:
-        config = {name: value for name, value in vars(options).items() if name != "output"}
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 if __name__ == "__main__":

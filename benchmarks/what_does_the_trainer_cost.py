@@ -17,7 +17,6 @@ repeats, with a 95 % interval from order statistics. Where others use the machin
 """
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -36,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from _record import aligned, keep, median_interval, rounded, surroundings
+from _record import aligned, conclude, median_interval, rounded, surroundings
 from tailwise.integrations import EISAMSettings, EISAMTrainer
 from tailwise.optim import item_weights
 
@@ -179,12 +178,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     record = rounded(
         {"question": QUESTION, **surroundings(), "threads": torch.get_num_threads(), "rows": rows}
     )
-    config = {name: value for name, value in vars(options).items() if name != "output"}
-    if options.output:
-        keep(options.output / f"{record['date']}-{SLUG}", record, config, table)
-    print(table)
-    print(json.dumps(record, ensure_ascii=False))
-    return record
+    return conclude(record, table, options, SLUG)
 
 
 if __name__ == "__main__":

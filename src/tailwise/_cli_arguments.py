@@ -11,7 +11,12 @@ __all__ = ["columns_of", "number_of", "overrides_of_run", "pairs_of"]
 
 
 def overrides_of_run(
-    data: dict[str, str | Path | None], *, columns: dict[str, str], model: str | None, device: str | None
+    data: dict[str, str | Path | None],
+    *,
+    columns: dict[str, str],
+    model: str | None,
+    device: str | None,
+    seeds: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Settings of a run that flags give; those that were not given are left out."""
     of_data: dict[str, Any] = {key: str(value) for key, value in data.items() if value is not None}
@@ -20,6 +25,8 @@ def overrides_of_run(
         overrides["model"] = {"model": model}
     if device is not None:
         overrides["device"] = device
+    if seeds is not None:
+        overrides["seeds"] = list(seeds)
     return overrides
 
 

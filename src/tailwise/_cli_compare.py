@@ -115,9 +115,8 @@ def tune(
         columns=columns_of(column or []),
         model=model,
         device=device,
+        seeds=seed,
     )
-    if seed is not None:
-        overrides["seeds"] = seed
     run = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
     settings = jobs.TuneConfig(
         run,

@@ -94,6 +94,7 @@ def run(
         columns=columns_of(column or []),
         model=model,
         device=device,
+        seeds=seed,
     )
     if recommender is not None:
         overrides["title"] = {} if recommender == "title" else None
@@ -102,8 +103,6 @@ def run(
         overrides["variants"] = [jobs.config_as_dict(variant) for variant in variants]
     if reference is not None:
         overrides["references"] = reference
-    if seed is not None:
-        overrides["seeds"] = seed
     settings = jobs.load_config(preset=preset, file=config, overrides=overrides, settings=tuple(set_ or ()))
     metrics = jobs.run(settings, out, resume=resume, quiet=quiet, shard=shard)
     if _is_first_process():

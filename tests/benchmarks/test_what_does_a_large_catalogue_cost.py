@@ -12,7 +12,7 @@ def test_it_measures_both_ways_and_keeps_them(tmp_path, capsys):
 
     record = main([*TINY, "--output", str(tmp_path)])
     small, large = record["rows"]
-    assert small["low"] <= small["ratio"] <= small["high"]
+    assert small["ratio_low"] <= small["ratio"] <= small["ratio_high"]
     assert "ratio" not in large
     assert large["users_per_second"] > 0
     (folder,) = tmp_path.iterdir()

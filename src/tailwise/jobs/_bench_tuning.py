@@ -12,7 +12,7 @@ from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._run_folder import write_json
 
-__all__ = ["Chosen", "listed_trials", "read_choice", "run_listed_trial", "suggest", "tune"]
+__all__ = ["Chosen", "listed_trials", "measured", "read_choice", "run_listed_trial", "suggest", "tune"]
 
 Chosen = dict[str, Any]
 """``knobs``: what a method searches, as chosen; ``trial``: its number; ``best_overall`` of all trials."""
@@ -95,15 +95,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
             seen[key] = run_trial(config, out, cell, _trial_of(baseline))
         record = seen[key]
         value = judge(record["validation"], best_overall, margin=config.margin)
-        trials.append(
-            {
-                "settings": dict(own),
-                "validation": record["validation"],
-                "value": value,
-                "seconds": record["seconds"],
-            }
-            | _by_seed(record)
-        )
+        trials.append({"settings": dict(own), "value": value, **measured(record)})
         return value
 
     if all_combinations := _combinations(method.search, at_most=config.n_trials):
@@ -126,9 +118,9 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
     return f"{setting}, {method.name}: {text or 'nothing to choose'}; {_text(found, config)}"
 
 
-def _by_seed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's seeds found one by one, where it had several."""
-    return {"by_seed": record["by_seed"]} if "by_seed" in record else {}
+def measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial found and took, and what its seeds found one by one, where it had several."""
+    return {key: record[key] for key in ("validation", "seconds", "by_seed") if key in record}
 
 
 def judge(validation: dict[str, float], best_overall: float | None, *, margin: float) -> float:

@@ -10,7 +10,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._bench_cell import Cell, run_trial
 from tailwise.jobs._bench_config import RERANK, BenchConfig, BenchMethod, BenchSetting, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
-from tailwise.jobs._bench_tuning import suggest
+from tailwise.jobs._bench_tuning import measured, suggest
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
@@ -213,7 +213,7 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
         found = record["validation"]
         asked.set_constraint("head", limit - found["head"])
         study.tell(asked, [found["head"], found["tail"]])
-        trials.append({"knobs": knobs, **_measured(record)})
+        trials.append({"knobs": knobs, **measured(record)})
         content = _content(config, baseline, trials)
         write_json(content, out / FILE)
         settings = ", ".join(f"{knob}={value}" for knob, value in knobs.items())
@@ -271,10 +271,6 @@ def _declare(config: TuneConfig, out: Path) -> None:
     write_json(declared, file)
 
 
-def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("validation", "seconds", "by_seed") if key in record}
-
-
 def _content(
     config: TuneConfig, baseline: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -284,7 +280,7 @@ def _content(
         "schema_version": 1,
         "declared": config.declared(),
         "head_loss": config.head_loss,
-        "baseline": _measured(baseline),
+        "baseline": measured(baseline),
         "trials": list(trials),
         "front": front(points),
         "recommended": chosen,

@@ -22,9 +22,16 @@ from tailwise.recommenders import (
 HISTORIES = [[0, 3, 2], [], [5]]
 
 
-def lrs(tiny_model: Path, *, dtype: str = "float32", depth: int = 2, seed: int = 0) -> ItemTokenRecommender:
+def lrs(
+    tiny_model: Path,
+    *,
+    dtype: str = "float32",
+    depth: int = 2,
+    seed: int = 0,
+    attention: str | None = None,
+) -> ItemTokenRecommender:
     encodings = torch.randn(6, 32, generator=torch.Generator().manual_seed(3))
-    backbone = BackboneConfig(str(tiny_model), depth=depth, dtype=dtype, lora_rank=2)
+    backbone = BackboneConfig(str(tiny_model), depth=depth, dtype=dtype, lora_rank=2, attention=attention)
     recommender = build_item_token(encodings, backbone, ItemTokenConfig(max_length=4), seed=seed)
     with torch.no_grad():
         for parameter in recommender.trainable_state().values():
@@ -41,6 +48,16 @@ def test_a_saved_recommender_loads_with_bitwise_equal_scores(tiny_model, tmp_pat
     assert loaded.config == recommender.config
     assert loaded.recipe == recommender.recipe
     assert not loaded.training
+
+
+def test_plain_attention_scores_as_fused_attention_does_and_stays_with_what_is_saved(tiny_model, tmp_path):
+    plain = lrs(tiny_model, attention="eager")
+    torch.testing.assert_close(plain.scores(HISTORIES), lrs(tiny_model).scores(HISTORIES))
+    save_recommender(plain, tmp_path)
+    loaded = load_recommender(tmp_path)
+    assert loaded.recipe["backbone"]["attention"] == "eager"
+    assert loaded.backbone.config._attn_implementation == "eager"
+    assert "attention" not in lrs(tiny_model).recipe["backbone"]  # what was saved before there was a choice
 
 
 def test_a_saved_sasrec_loads_with_bitwise_equal_scores(tmp_path):

@@ -6,7 +6,13 @@ import torch
 
 from tailwise.errors import AssetError, ConfigError
 from tailwise.recommenders import BackboneConfig, choose_dtype, resolve_language_model
-from tailwise.recommenders._language_model import add_adapters, fingerprint, load_language_model, token_scale
+from tailwise.recommenders._language_model import (
+    add_adapters,
+    fingerprint,
+    load_causal_model,
+    load_language_model,
+    token_scale,
+)
 
 CPU = torch.device("cpu")
 
@@ -100,6 +106,13 @@ def test_adapters_have_the_wanted_rank_and_twice_its_scale(tiny_model):
     assert {m.scaling["default"] for m in adapted.modules() if hasattr(m, "lora_A")} == {2.0}
 
 
+@pytest.mark.parametrize(("attention", "used"), [(None, "sdpa"), ("sdpa", "sdpa"), ("eager", "eager")])
+@pytest.mark.parametrize("load", [load_language_model, load_causal_model])
+def test_attention_is_computed_as_asked_or_as_the_library_chooses(tiny_model, load, attention, used):
+    model = load(tiny_model, depth=1, dtype=torch.float32, attention=attention)
+    assert model.config._attn_implementation == used
+
+
 def test_adapters_of_rank_zero_are_refused(tiny_model):
     with pytest.raises(ConfigError, match="lora_rank must be >= 1; got 0"):
         add_adapters(load_language_model(tiny_model, depth=1, dtype=torch.float32), rank=0)
@@ -130,6 +143,7 @@ def test_precision_is_as_asked_or_by_the_processor():
         ({"depth": 0}, "model.depth must be >= 1; got 0"),
         ({"lora_rank": 0}, "model.lora_rank must be >= 1; got 0"),
         ({"dtype": "fp16"}, "model.dtype must be auto, float32 or bfloat16; got 'fp16'"),
+        ({"attention": "flash"}, "model.attention must be eager or sdpa; got 'flash'"),
     ],
 )
 def test_backbone_settings_out_of_range_are_refused_before_anything_is_loaded(settings, message):

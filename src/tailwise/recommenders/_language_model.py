@@ -151,13 +151,16 @@ def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_language_model(folder: Path, *, depth: int | None, dtype: torch.dtype) -> nn.Module:
+def load_language_model(
+    folder: Path, *, depth: int | None, dtype: torch.dtype, attention: str | None = None
+) -> nn.Module:
     """Load a causal transformer without its output head, frozen.
 
     Args:
         folder: From :func:`resolve_language_model`.
         depth: Keep the first ``depth`` layers; None keeps all.
         dtype: Of the weights.
+        attention: How it is computed, ``eager`` or ``sdpa``; None: as transformers chooses.
 
     Raises:
         ConfigError: ``depth`` is not between 1 and the model's number of layers.
@@ -166,11 +169,15 @@ def load_language_model(folder: Path, *, depth: int | None, dtype: torch.dtype) 
 
     config = config_of_depth(folder, depth)
     with quiet_transformers():
-        model: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
+        model: nn.Module = AutoModel.from_pretrained(
+            folder, config=config, dtype=dtype, attn_implementation=attention
+        )
     return model.requires_grad_(False)
 
 
-def load_causal_model(folder: Path, *, depth: int | None, dtype: torch.dtype) -> nn.Module:
+def load_causal_model(
+    folder: Path, *, depth: int | None, dtype: torch.dtype, attention: str | None = None
+) -> nn.Module:
     """Load a causal language model with its output head, frozen, the head in float32.
 
     Args and errors as for :func:`load_language_model`.
@@ -183,7 +190,9 @@ def load_causal_model(folder: Path, *, depth: int | None, dtype: torch.dtype) ->
 
     config = config_of_depth(folder, depth)
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, attn_implementation=attention
+        )
     use_float32_head(model)
     model.requires_grad_(False)
     tokens = torch.tensor([[0, 1]])

@@ -45,9 +45,10 @@ check: $(STAMP) ## Style, types, import order between stages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at a time, a file at a time: fixtures of a file are made once. Children take one thread each.
+# Two at a time, a file at a time: fixtures of a file are made once. In the order of tests/conftest.py, long ones first.
+# Children take one thread each.
 unit: $(STAMP) ## Tests, with real data, the real LLM, PostgreSQL and Chromium where they can be had
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 audit: $(STAMP) ## Ask for known weaknesses of every dependency
 	$(BIN)/python -m pip_audit --skip-editable

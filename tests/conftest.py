@@ -25,6 +25,13 @@ settings.load_profile("untimed")
 N_USERS, N_ITEMS = 60, 40
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    real = {item.path for item in items if item.get_closest_marker("llm")}
+    items.sort(key=lambda item: (item.path in slow) + (item.path in slow & real), reverse=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     # Tiny matrices: more threads cost more than they give, and sums keep one order.

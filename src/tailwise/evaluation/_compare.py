@@ -9,10 +9,10 @@ from scipy import stats
 
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import METRICS, check_metric
-from tailwise.evaluation._evaluate import check_inputs
+from tailwise.evaluation._evaluate import check_pair
 from tailwise.evaluation._exposure import USER_MEANS, check_list_length, exposure_sums
 from tailwise.evaluation._linearised import clustered_variance, linearise
-from tailwise.evaluation._rankings import Rankings, check_same_cases
+from tailwise.evaluation._rankings import Rankings
 from tailwise.evaluation._user_sums import Key, UserSums, accuracy_sums
 from tailwise.segments import OVERALL, Segments
 
@@ -192,13 +192,7 @@ def _paired_sums(
     ks: Sequence[int],
 ) -> tuple[list[UserSums], list[UserSums]]:
     """Per-user sums of both sides, one per seed, of the same cases."""
-    left, right = check_inputs(baseline, segments), check_inputs(treatment, segments)
-    if len(left) != len(right):
-        raise ValueError(
-            f"baseline and treatment must have as many seeds; got {len(left)} and {len(right)}.\n"
-            "  Train both with the same seeds; repeat a variant that has none."
-        )
-    check_same_cases([left[0], right[0]], what="baseline and treatment")
+    left, right = check_pair(baseline, treatment, segments)
     accurate = [m for m in metrics if m in METRICS]
     shown = [m for m in metrics if m not in METRICS]
     if accurate and shown:

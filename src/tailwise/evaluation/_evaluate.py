@@ -29,7 +29,7 @@ from tailwise.evaluation._user_sums import (
 )
 from tailwise.segments import COLD_DECILE, Segments, popularity_deciles
 
-__all__ = ["accuracy", "check_inputs", "evaluate_variant", "exposure", "exposure_deciles"]
+__all__ = ["accuracy", "check_inputs", "check_pair", "evaluate_variant", "exposure", "exposure_deciles"]
 
 _KS = (5, 10, 20, 50)
 _TAILS = (2.5, 97.5)  # percent: what a 95 % percentile interval leaves out on either side
@@ -194,6 +194,20 @@ def check_inputs(rankings: Rankings | Sequence[Rankings], segments: Segments) ->
             "  Cut the segments from counts over the same encoded catalogue."
         )
     return runs
+
+
+def check_pair(
+    baseline: Rankings | Sequence[Rankings], treatment: Rankings | Sequence[Rankings], segments: Segments
+) -> tuple[list[Rankings], list[Rankings]]:
+    """Return both sides as lists of as many seeds, all of the same cases and catalogue."""
+    left, right = check_inputs(baseline, segments), check_inputs(treatment, segments)
+    if len(left) != len(right):
+        raise ValueError(
+            f"baseline and treatment must have as many seeds; got {len(left)} and {len(right)}.\n"
+            "  Train both with the same seeds; repeat a variant that has none."
+        )
+    check_same_cases([left[0], right[0]], what="baseline and treatment")
+    return left, right
 
 
 def _all_sums(

@@ -14,9 +14,9 @@ from scipy import stats
 
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import target_values
-from tailwise.evaluation._evaluate import check_inputs
+from tailwise.evaluation._evaluate import check_pair
 from tailwise.evaluation._linearised import crossed_variance, linearise
-from tailwise.evaluation._rankings import Rankings, check_same_cases
+from tailwise.evaluation._rankings import Rankings
 from tailwise.evaluation._with_interval import WithInterval
 from tailwise.schema import ITEM_INDEX, USER_INDEX
 from tailwise.segments import OVERALL, Segments
@@ -203,13 +203,7 @@ def _checked(
     segment: str,
 ) -> tuple[list[Rankings], list[Rankings], NDArray[np.bool_]]:
     """Both sides as lists of seeds, and which targets belong to the segment."""
-    left, right = check_inputs(baseline, segments), check_inputs(treatment, segments)
-    if len(left) != len(right):
-        raise ValueError(
-            f"baseline and treatment must have as many seeds; got {len(left)} and {len(right)}.\n"
-            "  Train both with the same seeds; repeat a variant that has none."
-        )
-    check_same_cases([left[0], right[0]], what="baseline and treatment")
+    left, right = check_pair(baseline, treatment, segments)
     return left, right, segments.mask(segment)[left[0].targets[ITEM_INDEX].to_numpy()]
 
 

@@ -53,8 +53,8 @@ class BackboneConfig:
             SmolLM2-135M train nearly twice as fast as eight.
         lora_rank: Rank of the adapters beside every linear layer, >= 1.
         dtype: Of the frozen weights: ``auto``, ``float32`` or ``bfloat16``.
-        attention: ``sdpa`` (fused) or ``eager`` (plain products, whose backward in bfloat16 takes a CPU a
-            fraction of the time); None: what the language model's library takes, mostly sdpa. Results
+        attention: ``sdpa`` (fused) or ``eager`` (plain products, faster where a CPU trains on short
+            histories in bfloat16); None: what the language model's library takes, mostly sdpa. Results
             differ by rounding.
     """
 

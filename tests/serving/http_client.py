@@ -30,11 +30,12 @@ from tailwise.serving._http_app import create_app
 from tailwise.serving._http_keys import KeyStore
 from tailwise.serving._http_schemas import CatalogueChanged, ItemChange, Models, ServedState, WorkerState
 from tailwise.serving._lineup import Lineup, Member
-from tailwise.serving._service import Service, VariantUnknownError
+from tailwise.serving._service import Service, ServiceSettings, VariantUnknownError
 
 T = TypeVar("T")
 N_ITEMS = 30
 FAST = EngineSettings(warm_up=False)
+PATIENT = ServiceSettings(time_limit_ms=20_000, log_time_limit_ms=20_000)  # on a busy machine
 
 
 class Shifts:
@@ -205,7 +206,9 @@ class Client:
         self.forgotten: list[str] = []
         self.lineup = Lineup(members or {"control": member(1), "treatment": member(2)}, drain_s=5.0)
         self.control = OneWorker(self.lineup)
-        self.service = Service(self.lineup, sink=self.log, live=self.log, **(service or {}))
+        self.service = Service(
+            self.lineup, sink=self.log, live=self.log, **({"settings": PATIENT} | (service or {}))
+        )
         timeout_s = 10.0 if isinstance(log, EventLog) else 1.0  # a database on a busy machine
         router = event_router(
             self.log, max_batch=app.pop("max_batch", 1000), timeout_s=timeout_s, forget=self._forget

@@ -2,11 +2,12 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
-from .http_client import Client, DatabaseLog, ids
+from .http_client import PATIENT, Client, DatabaseLog, ids
 
 NOW = 1_764_000_000.0
 
@@ -136,10 +137,12 @@ def test_a_deleted_user_is_gone_from_events_lists_and_histories_and_the_others_a
 
 
 def test_a_list_that_is_not_kept_in_time_goes_out_and_says_so(client):
+    client.service.settings = replace(PATIENT, log_time_limit_ms=500)
     with client.log._writer._gate:  # the writer hangs
         answer = client.lists(user_id="ann", history=["a10"])
         assert answer["logged"] is False
         assert ids(answer)[0] == "a11"
+    client.service.settings = PATIENT
     assert client.lists(user_id="ann")["logged"] is True
 
 

@@ -12,14 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tailwise.serving._service import ServiceSettings
-
 from .http_client import Client, DatabaseLog, ids
 
 NOW = 1_764_000_000.0
-LONG = ServiceSettings(
-    time_limit_ms=20_000, log_time_limit_ms=20_000
-)  # on a busy machine nothing may be late
 
 
 def event(event_id, **fields):
@@ -84,7 +79,7 @@ def wait_for(is_so, timeout_s=40.0):
 def test_a_killed_database_stops_no_answer_and_loses_nothing(new_postgres, tmp_path):
     server = new_postgres()
     log = DatabaseLog.open(server.new_schema(), tmp_path / "spool")
-    client = Client(tmp_path, log=log, service={"settings": LONG})
+    client = Client(tmp_path, log=log)
     load = Load(client)
     with load.running():
         load.wait_for_more(60)
@@ -160,7 +155,7 @@ def disk(request, tmp_path):
 
 def test_on_a_full_disk_no_event_is_acknowledged_and_lists_go_on_unlogged(disk, tmp_path):
     log = DatabaseLog.open(f"sqlite:///{disk.folder}/events.db", disk.folder / "spool")
-    client = Client(tmp_path, log=log, service={"settings": LONG})
+    client = Client(tmp_path, log=log)
 
     def send(*names):
         return client.ask(

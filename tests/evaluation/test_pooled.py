@@ -53,6 +53,12 @@ def test_relative_difference_is_that_of_compare():
     assert (found.n_users, found.n_targets, found.n_seeds) == (40, 80, 3)
 
 
+def test_sides_of_unequal_seeds_are_refused_by_the_setting_they_are_of():
+    run = hits_and_misses(np.arange(2), np.array([True, False]))
+    with pytest.raises(ValueError, match=r"treatment of 'films' must have as many seeds.*got 1 and 2"):
+        PairedRuns.from_rankings([run], [run, run], TWO_ITEMS, setting="films")
+
+
 def test_variance_between_seeds_counts_when_users_agree():
     # two seeds that double everybody or leave everybody: nothing is left for users to explain
     result = relative_difference(runs([[1, 1, 1]] * 2, [[2, 2, 2], [1, 1, 1]]), **MEASURE)

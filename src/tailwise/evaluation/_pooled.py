@@ -10,9 +10,9 @@ from scipy import stats
 
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import METRICS, check_metric
-from tailwise.evaluation._evaluate import check_pair
+from tailwise.evaluation._evaluate import check_inputs
 from tailwise.evaluation._linearised import Linearised, clustered_variance, linearise, satterthwaite
-from tailwise.evaluation._rankings import Rankings
+from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import UserSums, accuracy_sums
 from tailwise.schema import USER_INDEX
 from tailwise.segments import OVERALL, Segments
@@ -77,7 +77,8 @@ class PairedRuns:
             ValueError: unequal numbers of seeds, or an unknown metric or k.
             DataError: users or targets differ between rankings.
         """
-        left, right = check_pair(baseline, treatment, segments)
+        left, right = check_inputs(baseline, segments), check_inputs(treatment, segments)
+        check_same_cases([left[0], right[0]], what="baseline and treatment")
         return cls(
             setting=setting,
             population=setting if population is None else population,

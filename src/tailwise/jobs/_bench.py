@@ -46,7 +46,8 @@ def bench(
 
     Tuning comes first, for the choices must stand before any test user is looked at; the baseline's
     before the others', which take over its training. What has nothing to search is not tuned. Cells go
-    seed by seed, so that a benchmark that was stopped holds pairs. The same call goes on where it was.
+    seed by seed, so that a benchmark that was stopped holds pairs; the points of curves come after the
+    methods as chosen. The same call goes on where it was.
 
     Args:
         config: What is compared.
@@ -189,6 +190,7 @@ def _stages(
         for cell in _cells(config, out, setting, method, seed)
         if not _is_done(out, cell)
     ]
+    todo.sort(key=lambda cell: cell.point is not None)
     for of_stage in (
         lambda cell: not config.method(cell.method).is_rerank and not cell.is_as_chosen,
         lambda cell: config.method(cell.method).is_rerank and not cell.is_as_chosen,

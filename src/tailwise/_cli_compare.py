@@ -95,14 +95,15 @@ def tune(
         model: A registered model (smollm2-135m), a folder, or a hub id owner/name.
         variant: What is tuned, with settings that stay, e.g. eisam:estimator=single-pass.
         search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
-            the like. Repeat. By default rho, gamma and logit_adjustment.
+            the like. Repeat. By default rho, gamma and, for items as
+            tokens, logit_adjustment.
         trials: Trainings, besides the baseline's.
         head_loss: Share of the baseline's head NDCG that may be lost.
         users: Validation users that judge a trial, at most.
         k: Length of the lists whose NDCG judges a trial.
         seed: Of every trial's training. Repeat for several: trials are judged by the means.
         split: How to hold out; auto is the data set's recommended split, global-time for files.
-        preset: quick (minutes on two cores) or full.
+        preset: quick (minutes on two cores), full, or few-histories (trained for many epochs).
         config: TOML file with any setting of the run; see docs/configuration.md.
         set_: Any setting of the run, e.g. --set training.max_epochs=3.
         device: Where to train.
@@ -121,7 +122,7 @@ def tune(
     settings = jobs.TuneConfig(
         run,
         jobs.parse_variant(variant),
-        jobs.parse_search(search) if search else dict(jobs.DEFAULT_SEARCH),
+        jobs.parse_search(search or ()),
         n_trials=trials,
         head_loss=head_loss,
         users=users,

@@ -79,7 +79,7 @@ def run(
         reference: most-popular, item-knn, sasrec. Repeat for several.
         seed: Of the training. Repeat for several; five are the norm for a claim.
         split: How to hold out; auto is the data set's recommended split, global-time for files.
-        preset: quick (minutes on two cores) or full.
+        preset: quick (minutes on two cores), full, or few-histories (trained for many epochs).
         config: TOML file with any setting of the run; see docs/configuration.md.
         set_: Any setting, e.g. --set training.max_epochs=3. Overrides preset and file.
         device: Where to train.
@@ -198,7 +198,7 @@ def audit(
         shuffle_titles: Train once more with titles shuffled: the prior's share must vanish.
         split: How to hold out; auto is the data set's recommended split, global-time for files.
         seed: Of all draws.
-        preset: quick (minutes on two cores) or full.
+        preset: quick (minutes on two cores), full, or few-histories (trained for many epochs).
         config: TOML file with any setting of the run; see docs/configuration.md.
         set_: Any setting of the run, e.g. --set segments.rule=quantiles.
         device: Where to compute.

@@ -1,4 +1,5 @@
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,50 @@ def write(folder: Path, toml: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_valid(preset):
-    assert isinstance(load(preset=preset), RunConfig)
+@pytest.mark.parametrize(
+    ("settings", "preset"),
+    [
+        *(((), preset) for preset in PRESETS["items"]),
+        *((("title.layout=packed",), preset) for preset in PRESETS["titles"]),
+    ],
+)
+def test_every_preset_is_valid(settings, preset):
+    assert isinstance(load(*settings, preset=preset), RunConfig)
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match="preset must be one of full, quick; got 'fast'"):
-        load(preset="fast")
+@pytest.mark.parametrize(
+    ("settings", "preset", "message"),
+    [
+        ((), "fast", "one of few-histories, full, quick for a recommender of items; got 'fast'"),
+        (
+            ("title.layout=packed",),
+            "few-histories",
+            "one of full, quick for a recommender of titles; got 'few-histories'",
+        ),
+    ],
+)
+def test_an_unknown_preset_is_refused(settings, preset, message):
+    with pytest.raises(ConfigError, match=message):
+        load(*settings, preset=preset)
+
+
+def test_the_preset_for_few_histories_trains_as_the_benchmark_that_recommends_it():
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "does_itemwise_sam_help_the_tail.toml"
+    declared = tomllib.loads(benchmark.read_text())
+    (baseline,) = (method for method in declared["methods"] if method["role"] == "baseline")
+    preset = config_as_dict(load(preset="few-histories"))
+    of_run = declared["run"]
+    for section, name in (
+        ("model", "depth"),
+        ("recommender", "max_length"),
+        ("recommender", "dropout"),
+        ("training", "keep"),
+        ("training", "weight_decay"),
+        ("training", "positions_per_batch"),
+    ):
+        assert preset[section][name] == of_run[section][name], name
+    for name in ("learning_rate", "max_epochs"):
+        assert preset["training"][name] in baseline["search"][f"training.{name}"]
 
 
 @pytest.mark.parametrize(

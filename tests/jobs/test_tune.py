@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import optuna
 import pytest
 
 from tailwise import cli, jobs
 from tailwise.errors import ConfigError
 from tailwise.jobs import TuneConfig, VariantConfig, parse_search
 from tailwise.jobs import _tune as tuning_module
+from tailwise.jobs._bench_tuning import suggest
 from tailwise.jobs._tune import front, recommended
 from tailwise.reports import write_tuning
 
@@ -177,13 +179,24 @@ def test_another_tuning_in_the_same_folder_is_refused_and_nothing_is_lost(config
     assert (finished / "tune.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("title", "knobs"), [({}, {"rho", "gamma"}), (None, {"rho", "gamma", "logit_adjustment"})]
+)
+def test_logit_adjustment_is_searched_where_the_recommender_can_have_it(title, knobs):
+    run = jobs.load_config(
+        preset="quick",
+        file=None,
+        overrides={"data": {"name": "ml-100k"}} | ({} if title is None else {"title": title}),
+    )
+    assert set(TuneConfig(run).search) == knobs
+
+
 # Bad input
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"search": {}}, "search must name a knob"),
         ({"search": {"rerank": [0.1]}}, "must be of trainings; got 'rerank'"),
         ({"search": {"rho": [-1.0]}}, "rho must be a finite number >= 0; got -1.0"),
         ({"search": {"rho": {"low": 1.0, "high": 0.1}}}, "low < high"),
@@ -211,6 +224,29 @@ def test_what_cannot_be_tuned_is_refused_before_any_work(config, changes, messag
 def test_a_search_that_is_none_is_named(text):
     with pytest.raises(ConfigError, match=f"got '{text}'"):
         parse_search([text])
+
+
+@pytest.mark.parametrize(
+    ("knob", "space", "kind"),
+    [
+        ("gamma", {"low": 0, "high": 1}, float),  # whole ends, and everything between
+        ("every", {"low": 2, "high": 8}, int),
+        ("training.max_epochs", {"low": 4, "high": 16, "log": True}, int),
+        ("training.learning_rate", {"low": 1, "high": 2}, float),
+        ("rerank", {"low": 0, "high": 1}, float),
+    ],
+)
+def test_what_is_searched_is_of_the_settings_kind_whatever_the_ends_look_like(knob, space, kind):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    values = [suggest(study.ask(), knob, space) for _ in range(8)]
+    assert {type(value) for value in values} == {kind}
+    assert all(space["low"] <= value <= space["high"] for value in values)
+    assert any(value != int(value) for value in values) == (kind is float)
+
+
+def test_a_range_of_whole_numbers_has_whole_ends(config):
+    with pytest.raises(ConfigError, match=r"training.max_epochs holds whole numbers; got from 2 to 4.5"):
+        replace(config, search={"training.max_epochs": {"low": 2, "high": 4.5}})
 
 
 # The command

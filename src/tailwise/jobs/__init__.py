@@ -21,11 +21,10 @@ from tailwise.jobs._ground import GroundedLists, ground
 from tailwise.jobs._recommend import ListsFile, recommend
 from tailwise.jobs._rescoring import RescoringConfig
 from tailwise.jobs._run import evaluate, report, run
-from tailwise.jobs._tune import DEFAULT_SEARCH, TuneConfig, parse_search, parse_variant, tune
+from tailwise.jobs._tune import TuneConfig, parse_search, parse_variant, tune
 from tailwise.jobs._variants import VariantConfig
 
 __all__ = [
-    "DEFAULT_SEARCH",
     "ESTIMATORS",
     "PRESETS",
     "AuditConfig",

@@ -1,5 +1,6 @@
 """What a benchmark compares: settings (data and amount), methods with their knobs, seeds, rules."""
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,17 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
 from tailwise.jobs._variants import VariantConfig
+from tailwise.training import TrainingConfig
 
-__all__ = ["RERANK", "BenchConfig", "BenchMethod", "BenchSetting", "Knobs", "load_bench_config"]
+__all__ = [
+    "RERANK",
+    "BenchConfig",
+    "BenchMethod",
+    "BenchSetting",
+    "Knobs",
+    "holds_whole_numbers",
+    "load_bench_config",
+]
 
 Knobs = Mapping[str, float | int | str]
 """Setting of a method -> its value: a field of :class:`VariantConfig`, ``training.<field>`` or ``rerank``."""
@@ -108,11 +118,23 @@ class BenchMethod:
         return float({**self.variant, **knobs}.get(RERANK, 0.0))
 
 
+def holds_whole_numbers(knob: str) -> bool:
+    """Whether the setting behind a knob is a whole number, as epochs are; γ from 0 to 1 is not."""
+    of_training = knob.startswith(_OF_TRAINING)
+    hints = typing.get_type_hints(TrainingConfig if of_training else VariantConfig)
+    return hints.get(knob.removeprefix(_OF_TRAINING)) in (int, int | None)
+
+
 def _check_space(method: str, knob: str, space: Any) -> None:
     if isinstance(space, list) and space:
         return
     if isinstance(space, dict) and {"low", "high"} <= set(space) <= {"low", "high", "log"}:
         low, high = space["low"], space["high"]
+        if holds_whole_numbers(knob) and not (isinstance(low, int) and isinstance(high, int)):
+            raise ConfigError(
+                f"search of {method!r}: {knob} holds whole numbers; got from {low} to {high}. "
+                "Give whole numbers."
+            )
         if low < high and (low > 0 or not space.get("log")):
             return
     raise ConfigError(

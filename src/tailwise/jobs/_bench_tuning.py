@@ -8,7 +8,7 @@ from typing import Any
 
 from tailwise.errors import ConfigError
 from tailwise.jobs._bench_cell import Cell, run_trial
-from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs, holds_whole_numbers
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._run_folder import write_json
 
@@ -186,7 +186,7 @@ def suggest(trial: Any, knob: str, space: Any) -> float | int | str:
     value: float | int | str
     if isinstance(space, list):
         value = trial.suggest_categorical(knob, space)
-    elif isinstance(space["low"], int) and isinstance(space["high"], int):
+    elif holds_whole_numbers(knob):
         value = trial.suggest_int(knob, space["low"], space["high"], log=bool(space.get("log")))
     else:
         value = trial.suggest_float(knob, space["low"], space["high"], log=bool(space.get("log")))

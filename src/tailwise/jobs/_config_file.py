@@ -23,7 +23,11 @@ __all__ = [
 
 T = TypeVar("T")
 _PRESET_FOLDER = resources.files("tailwise.jobs") / "presets"
-PRESETS = tuple(sorted(p.name.removesuffix(".toml") for p in _PRESET_FOLDER.iterdir() if p.is_file()))
+PRESETS = {
+    generates: tuple(sorted(p.name.removesuffix(".toml") for p in (_PRESET_FOLDER / generates).iterdir()))
+    for generates in ("items", "titles")
+}
+"""What a recommender answers with -> names of presets."""
 
 
 def load_config(
@@ -32,7 +36,7 @@ def load_config(
     """Merge, in rising order of precedence: preset, TOML file, overrides, ``key=value`` settings.
 
     Args:
-        preset: One of :data:`PRESETS`, or None.
+        preset: One of those that :data:`PRESETS` has for the recommender, or None.
         file: A TOML file with the fields of :class:`RunConfig`, or None.
         overrides: Nested mapping of the same fields.
         settings: ``section.field=value``, the value in TOML syntax (a bare word is text).
@@ -41,20 +45,26 @@ def load_config(
         ConfigError: an unknown key, a value of the wrong kind, or one out of range; the
             message names the key, the value and where it was read.
     """
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
     content = {} if file is None else read_toml(file)
     highest = [overrides, *(parse_setting(setting) for setting in settings)]
     # What suits items as tokens does not suit titles as text; each has presets of its own.
     says_titles = merged(content, *highest).get("title") not in (None, "none")
-    folder = _PRESET_FOLDER / "title" if says_titles else _PRESET_FOLDER
-    lowest = tomllib.loads((folder / f"{preset}.toml").read_text()) if preset else {}
+    lowest = {} if preset is None else _preset(preset, "titles" if says_titles else "items")
     try:
         return config_from_dict(RunConfig, merged(lowest, content, *highest))
     except ConfigError as error:
         if file is None or str(error) == _complaint(merged(lowest, *highest)):
             raise
         raise ConfigError(f"{error}\n  Read from {file}.") from None
+
+
+def _preset(name: str, generates: str) -> dict[str, Any]:
+    if name not in PRESETS[generates]:
+        raise ConfigError(
+            f"preset must be one of {', '.join(PRESETS[generates])} for a recommender of {generates}; "
+            f"got {name!r}."
+        )
+    return tomllib.loads((_PRESET_FOLDER / generates / f"{name}.toml").read_text())
 
 
 def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:

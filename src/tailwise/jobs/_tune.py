@@ -17,14 +17,7 @@ from tailwise.jobs._progress import Narrator
 from tailwise.jobs._run_folder import ResultFolder, write_json
 from tailwise.jobs._variants import BASELINE_OPTIMIZER, VariantConfig
 
-__all__ = ["DEFAULT_SEARCH", "TuneConfig", "front", "parse_search", "parse_variant", "recommended", "tune"]
-
-DEFAULT_SEARCH: dict[str, Any] = {
-    "rho": {"low": 0.02, "high": 0.5, "log": True},
-    "gamma": {"low": 0.0, "high": 1.0},
-    "logit_adjustment": {"low": 0.0, "high": 0.4},
-}
-"""ρ and γ of EISAM, and τ of the logit adjustment beside it; λ would only trade against ρ."""
+__all__ = ["TuneConfig", "default_search", "front", "parse_search", "parse_variant", "recommended", "tune"]
 
 FILE = "tune.json"
 _SETTING = "data"
@@ -40,7 +33,7 @@ class TuneConfig:
             its variants, references and test users are not looked at.
         variant: Optimizer and fixed settings of :class:`VariantConfig`; must not be plain AdamW.
         search: Knob to a list of values or ``{low, high, log}``: a field of the variant, or
-            ``training.<field>``.
+            ``training.<field>``. Empty for :func:`default_search`.
         n_trials: Trainings, besides the baseline's, >= 1.
         head_loss: Share of the baseline's head NDCG that a recommended trial may cost, in [0, 1).
         users: Validation users that judge a trial, at most.
@@ -50,7 +43,7 @@ class TuneConfig:
 
     run: RunConfig
     variant: dict[str, Any] = field(default_factory=lambda: {"optimizer": "eisam"})
-    search: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_SEARCH))
+    search: dict[str, Any] = field(default_factory=dict)
     n_trials: int = 16
     head_loss: float = 0.02
     users: int = 4000
@@ -58,7 +51,7 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         if not self.search:
-            raise ConfigError("search must name a knob; got nothing. Pass --search rho=0.02:1:log.")
+            object.__setattr__(self, "search", default_search(self.run))
         if RERANK in self.search:
             raise ConfigError(f"search must be of trainings; got {RERANK!r}, which trains nothing.")
         if not 0 <= self.head_loss < 1:
@@ -108,6 +101,18 @@ class TuneConfig:
         for key in ("n_trials", "head_loss"):
             content.pop(key)
         return content
+
+
+def default_search(run: RunConfig) -> dict[str, Any]:
+    """Return ρ and γ of EISAM, and τ of the logit adjustment beside it, which titles cannot have.
+
+    λ is left out: it would only trade against ρ.
+    """
+    search: dict[str, Any] = {
+        "rho": {"low": 0.02, "high": 0.5, "log": True},
+        "gamma": {"low": 0.0, "high": 1.0},
+    }
+    return search if run.title else search | {"logit_adjustment": {"low": 0.0, "high": 0.4}}
 
 
 def parse_search(texts: Sequence[str]) -> dict[str, Any]:

@@ -89,8 +89,8 @@ RHO = 0.05  # costs do not depend on it
 CYCLE = 5  # of methods that do something costly every k steps
 
 
-def _eisam(workload: Workload, estimator: str, **arguments: Any) -> EISAM:
-    weights = item_weights(workload.counts)
+def _eisam(workload: Workload, estimator: str, *, gamma: float = 1.0, **arguments: Any) -> EISAM:
+    weights = item_weights(workload.counts, gamma=gamma)
     return EISAM(
         workload.groups(), AdamW, item_weights=weights, rho=RHO, estimator=estimator, seed=0, **arguments
     )
@@ -111,6 +111,12 @@ METHODS = {
     "sampled": Method("EISAM sampled, 1/20 of rows", lambda w: _eisam(w, "sampled"), CYCLE),
     "sampled-tenth": Method(
         "EISAM sampled, 1/10 of rows", lambda w: _eisam(w, "sampled", row_share=0.1), CYCLE
+    ),
+    # Draws longer rows more often, and so more targets than a tenth.
+    "sampled-even": Method(
+        "EISAM sampled, γ = 0, 1/10 of rows",
+        lambda w: _eisam(w, "sampled", gamma=0.0, row_share=0.1),
+        CYCLE,
     ),
     "sampled-unit": Method(
         "EISAM sampled, unit weights, 1/10 of rows",

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -201,22 +200,6 @@ def test_trials_of_listed_values_need_not_wait_for_each_other(finished, config, 
         for trial in [*again["trials"], *before["trials"]]:
             del trial["seconds"]
         assert again == before
-
-
-def test_methods_as_chosen_of_every_seed_come_before_points_of_curves(config, finished, tmp_path, capsys):
-    out = tmp_path / "records"
-    shutil.copytree(finished, out)
-    for folder in (out / "shop-20" / "cells").glob("logit-adjustment*"):
-        shutil.rmtree(folder)
-
-    jobs.bench(config, out, methods=["logit-adjustment"])
-
-    assert re.findall(r"shop-20, (logit-adjustment.*?):", capsys.readouterr().err) == [
-        "logit-adjustment, seed 0",
-        "logit-adjustment, seed 1",
-        "logit-adjustment logit_adjustment=0.5, seed 0",
-        "logit-adjustment logit_adjustment=0.5, seed 1",
-    ]
 
 
 def test_a_trial_of_several_seeds_is_judged_by_the_means(finished, config, tmp_path, monkeypatch):

@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from tailwise import jobs
 from tailwise.errors import ConfigError
+from tailwise.evaluation import Rankings
 from tailwise.jobs import BenchConfig, _bench, config_from_dict, load_bench_config
 from tailwise.jobs._bench_cell import Cell, finished_record, run_cell, run_trial
 from tailwise.jobs._bench_folder import BenchFolder, SettingFolder
@@ -186,3 +189,22 @@ def test_a_copy_of_the_method_as_chosen_that_was_stopped_is_made_again(tuned, wo
     assert record["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.3}
     assert kept.read_record() == record
     assert (kept.path / "ranks.parquet").read_bytes() == b"all ranks"
+
+
+def test_each_of_repeated_targets_has_the_revenue_of_its_own_row(tmp_path):
+    held_out = pl.DataFrame(
+        {
+            "user_index": [0, 0, 0, 1],
+            "item_index": [2, 1, 2, 2],
+            "revenue": [10.0, 5.0, 90.0, 7.0],
+        }
+    )
+    targets = held_out.filter(pl.col("user_index") == 0).with_columns(n_better=0, n_tied=0)
+    lists = pl.DataFrame({"user_index": [0], "items": [[1]]})
+    rankings = Rankings(targets, lists, n_items=3, list_length=1)  # user 1 is not measured
+    SettingFolder(tmp_path).write_targets(rankings, np.array(["head", "head", "tail"]), held_out)
+    found = pl.read_parquet(tmp_path / "targets.parquet")
+    assert found.columns == ["user_index", "item_index", "segment", "revenue"]
+    assert found["item_index"].to_list() == [1, 2, 2]
+    assert found["revenue"].to_list() == [5.0, 10.0, 90.0]
+    assert found["segment"].to_list() == ["head", "tail", "tail"]

@@ -10,7 +10,8 @@
                       tuning/<method>.json    all trials on validation, and which was chosen
                       cells/<method>/seed-<n>/record.json  ranks.parquet
                       cells/<method>@<value>/...           a point of the method's curve
-                      work/                   checkpoints and models; may be deleted when all is done
+                      work/                   checkpoints and models; may be deleted when all is done (what is
+                                              re-ranked later needs the baseline's models)
 """
 
 from dataclasses import dataclass
@@ -88,13 +89,15 @@ class SettingFolder:
         Args:
             rankings: Any of the test users.
             labels: ``[n_items]`` name of each item's segment.
-            revenue: ``user_index``, ``item_index`` and ``revenue`` of the held-out rows.
+            revenue: ``user_index``, ``item_index`` and ``revenue`` of the held-out rows, in order. Of an
+                item that a user has several times, each target has its own row's.
         """
         keys = ["user_index", "item_index"]
-        targets = rankings.targets.select(keys)
-        rows = targets.join(revenue.unique(keys), on=keys, how="left", maintain_order="left").with_columns(
-            segment=pl.Series(labels[targets["item_index"].to_numpy()], dtype=pl.String)
-        )
+        repeat = pl.int_range(pl.len()).over(keys).alias("repeat")
+        targets = rankings.targets.select(*keys, repeat)
+        rows = targets.join(
+            revenue.with_columns(repeat), on=[*keys, "repeat"], how="left", maintain_order="left"
+        ).with_columns(segment=pl.Series(labels[targets["item_index"].to_numpy()], dtype=pl.String))
         rows.select(*keys, "segment", "revenue").write_parquet(self.path / "targets.parquet")
 
 

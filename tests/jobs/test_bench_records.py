@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from tailwise import jobs
 from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings
-from tailwise.jobs import BenchConfig, _bench, config_from_dict, load_bench_config
+from tailwise.jobs import BenchConfig, _bench, _bench_cell, config_from_dict, load_bench_config
 from tailwise.jobs._bench_cell import Cell, finished_record, run_cell, run_trial
-from tailwise.jobs._bench_folder import BenchFolder, SettingFolder
+from tailwise.jobs._bench_folder import BenchFolder, SettingFolder, sole_process_at
 from tailwise.jobs._bench_settings import check_settings_of_record, settings_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -189,6 +190,18 @@ def test_a_copy_of_the_method_as_chosen_that_was_stopped_is_made_again(tuned, wo
     assert record["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.3}
     assert kept.read_record() == record
     assert (kept.path / "ranks.parquet").read_bytes() == b"all ranks"
+
+
+def test_a_cell_at_which_another_process_is_at_work_is_refused(tuned, monkeypatch):
+    config = declared(TAU)
+    cell = Cell("shop", "tau", 0, {})
+    work = BenchFolder(tuned).setting("shop").cell_work("tau", 0).path
+    message = rf"cell must be free; got shop, tau, seed 0, at which process {os.getpid()} is at work"
+    monkeypatch.setattr(_bench_cell, "_measure_cell", lambda *_: {"cost": None})
+    with sole_process_at(work, "another"), pytest.raises(ConfigError, match=message):
+        run_cell(config, tuned, cell, None)
+    with sole_process_at(work.with_name("seed-1"), "another seed"):
+        assert run_cell(config, tuned, cell, None) == {"cost": None}  # it was let go
 
 
 def test_each_of_repeated_targets_has_the_revenue_of_its_own_row(tmp_path):

@@ -15,7 +15,7 @@ import torch
 from tailwise.errors import DataError
 from tailwise.evaluation import Rankings, evaluate_variant, target_values
 from tailwise.jobs._bench_config import BenchConfig, Knobs
-from tailwise.jobs._bench_folder import BenchFolder, rank_columns
+from tailwise.jobs._bench_folder import BenchFolder, rank_columns, sole_process_at
 from tailwise.jobs._bench_settings import check_settings_of_record, settings_of
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._language_recommender import (
@@ -236,7 +236,8 @@ def _run_trial_of_seed(
     model_of_baseline = None
     if baseline_trial is not None:
         model_of_baseline = setting.trial(config.baseline.name, baseline_trial, more_seed).model
-    return _measure_trial(config, out, cell, folder, model_of_baseline)
+    with sole_process_at(folder.path, cell.text):  # it may have been finished just now
+        return _finished_trial(cell, folder) or _measure_trial(config, out, cell, folder, model_of_baseline)
 
 
 def _finished_trial(cell: Cell, folder: ResultFolder) -> dict[str, Any] | None:
@@ -274,7 +275,9 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
     """
     if record := finished_record(config, out, cell):
         return record
-    return _measure_cell(config, out, cell, model_of_baseline)
+    work = BenchFolder(out).setting(cell.setting).cell_work(cell.method, cell.seed, cell.value)
+    with sole_process_at(work.path, cell.text):  # it may have been finished just now
+        return finished_record(config, out, cell) or _measure_cell(config, out, cell, model_of_baseline)
 
 
 def finished_record(config: BenchConfig, out: Path, cell: Cell) -> dict[str, Any] | None:

@@ -14,16 +14,20 @@
                                               re-ranked later needs the baseline's models)
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings
 from tailwise.jobs._run_folder import ResultFolder
 
-__all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns"]
+__all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns", "sole_process_at"]
 
 BEYOND = 2**16 - 1
 """What is written for ``n_better`` beyond :data:`DEEPEST`."""
@@ -119,3 +123,37 @@ class BenchFolder:
 
 def _folder_name(method: str, point: float | None) -> str:
     return method if point is None else f"{method}@{point:g}"
+
+
+@contextmanager
+def sole_process_at(work: Path, text: str) -> Iterator[None]:
+    """Keep other processes from a cell's or trial's work inside the block; one that dies lets go of it.
+
+    The lock lies beside ``work``, which may be removed inside the block.
+
+    Args:
+        work: Folder of checkpoints and model.
+        text: The cell or trial, for people.
+
+    Raises:
+        ConfigError: another process is at it; it is named.
+    """
+    from filelock import FileLock, Timeout
+
+    work.parent.mkdir(parents=True, exist_ok=True)
+    holder = work.with_name(f".{work.name}.process")  # not in the lock: who is refused empties that
+    lock = FileLock(work.with_name(f".{work.name}.lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        number = holder.read_text() if holder.is_file() else "of unknown number"
+        raise ConfigError(
+            f"cell must be free; got {text}, at which process {number} is at work.\n"
+            "  Wait for it, or restrict this benchmark to others with --setting, --method or --seed."
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

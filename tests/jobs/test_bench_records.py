@@ -3,6 +3,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,23 @@ def test_a_cell_at_which_another_process_is_at_work_is_refused(tuned, monkeypatc
         run_cell(config, tuned, cell, None)
     with sole_process_at(work.with_name("seed-1"), "another seed"):
         assert run_cell(config, tuned, cell, None) == {"cost": None}  # it was let go
+
+
+@pytest.mark.parametrize("is_trial", [False, True])
+def test_reranking_a_model_that_is_gone_says_how_to_get_it_back(is_trial, tuned, monkeypatch):
+    config = declared(RERANK)
+    monkeypatch.setattr(_bench_cell, "_scene", lambda *_: SimpleNamespace(data=None))
+    shop = BenchFolder(tuned).setting("shop")
+    cell = Cell("shop", "rerank", 0, {"rerank": 0.1})
+    trial = Cell("shop", "rerank", config.tuning_seed, {"rerank": 0.1}, trial=0)
+    with pytest.raises(ConfigError, match="model of the baseline must be there to be re-ranked") as refused:
+        _ = (
+            run_trial(config, tuned, trial, 0)
+            if is_trial
+            else run_cell(config, tuned, cell, shop.cell_work("adamw", 0).model)
+        )
+    needed = shop.tuning("adamw") if is_trial else shop.cell("adamw", 0).path
+    assert f"or delete '{needed}'" in str(refused.value)
 
 
 def test_each_of_repeated_targets_has_the_revenue_of_its_own_row(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from tailwise.errors import DataError
+from tailwise.errors import ConfigError, DataError
 from tailwise.evaluation import Rankings, evaluate_variant, target_values
 from tailwise.jobs._bench_config import BenchConfig, Knobs
 from tailwise.jobs._bench_folder import BenchFolder, rank_columns, sole_process_at
@@ -346,6 +346,8 @@ def _recommender(
     run = config.run_config(config.setting(cell.setting), method, cell.knobs, seed=cell.seed)
     if method.is_rerank:
         assert model_of_baseline is not None  # the order of the work
+        if not model_of_baseline.is_dir():
+            raise ConfigError(_without_model(config, out, cell, model_of_baseline))
         trained = load_recommender(model_of_baseline, device=choose_device(run.device))
         counts = torch.from_numpy(scene.data.counts)
         return PopularityPenalised(trained, counts, method.rerank(cell.knobs)), run, None
@@ -371,6 +373,17 @@ def _recommender(
         )
     save_recommender(recommender, work.model)
     return recommender, run, cost_of(result)
+
+
+def _without_model(config: BenchConfig, out: Path, cell: Cell, model: Path) -> str:
+    setting, baseline = BenchFolder(out).setting(cell.setting), config.baseline.name
+    made_by = setting.cell(baseline, cell.seed).path if cell.trial is None else setting.tuning(baseline)
+    trials = "" if cell.trial is None else f" and '{model.parent.parent}'"
+    return (
+        f"model of the baseline must be there to be re-ranked; got no {str(model)!r}, for {cell.text}.\n"
+        f"  Put the folder work/ back, or delete {str(made_by)!r}{trials} and run the benchmark again, which "
+        f"then trains {baseline} anew."
+    )
 
 
 def _validation(

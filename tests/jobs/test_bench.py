@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -203,22 +202,6 @@ def test_trials_of_listed_values_need_not_wait_for_each_other(finished, config, 
         assert again == before
 
 
-def test_methods_as_chosen_of_every_seed_come_before_points_of_curves(config, finished, tmp_path, capsys):
-    out = tmp_path / "records"
-    shutil.copytree(finished, out)
-    for folder in (out / "shop-20" / "cells").glob("logit-adjustment*"):
-        shutil.rmtree(folder)
-
-    jobs.bench(config, out, methods=["logit-adjustment"])
-
-    assert re.findall(r"shop-20, (logit-adjustment.*?):", capsys.readouterr().err) == [
-        "logit-adjustment, seed 0",
-        "logit-adjustment, seed 1",
-        "logit-adjustment logit_adjustment=0.5, seed 0",
-        "logit-adjustment logit_adjustment=0.5, seed 1",
-    ]
-
-
 def test_a_trial_of_several_seeds_is_judged_by_the_means(finished, config, tmp_path, monkeypatch):
     out = tmp_path / "part"
     shutil.copytree(finished, out)
@@ -369,7 +352,9 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
         ({"seeds": []}, "seeds must be one or more different numbers"),
         ({"tuning_k": 0}, "tuning_k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
-        ({"margin": 1.0}, "margin must be in"),
+        ({"tuning_users": 0}, "tuning_users must be >= 1; got 0"),
+        ({"margin": 1.0}, r"margin must be a fraction in \(0, 1\), .* got 1\.0"),
+        ({"margin": 0}, r"margin must be a fraction in \(0, 1\), .* got 0.*\n  For two percent, write 0\.02"),
         ({"run": {"training": {"max_epochs": 0}}}, "max_epochs must be >= 1; got 0"),
         (
             {"methods": [{**METHODS[0], "search": {"training.learning_rate": [1e-3, -1.0]}}]},
@@ -396,11 +381,40 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
         ({"search": {"radius": [0.1]}}, "radius must exist"),
         ({"search": {"logit_adjustment": [0.1, -0.1]}}, "logit_adjustment must be a finite number >= 0"),
         ({"curve": {"logit_adjustment": [-0.1]}}, "logit_adjustment must be a finite number >= 0"),
+        (
+            {"curve": {"estimator": ["exact"]}},
+            "curve of 'm' must map estimator to finite numbers; got 'exact'",
+        ),
+        ({"curve": {"rho": [0.1, 0.1]}}, r"must map rho to numbers that differ .* got \[0\.1, 0\.1\]"),
+        (
+            {"search": {"rerank": [0.1]}, "variant": {"optimizer": "sam"}},
+            r"'m' with rerank must have no other setting, .* got variant\.optimizer = 'sam'\.\n  Take it out",
+        ),
+        ({"search": {"rerank": [0.1]}, "training": {"max_epochs": 3}}, r"got training\.max_epochs = 3"),
+        ({"variant": {"rerank": 0.1}, "search": {"rho": [0.1]}}, r"got search\.rho = \[0\.1\]"),
+        ({"search": {"rerank": [0.1]}, "curve": {"rho": [0.1]}}, r"got curve\.rho = \(0\.1,\)"),
+        ({"curve": {"rerank": [-0.1]}}, r"rerank of 'm' must be a finite number >= 0; got -0\.1"),
+        ({"search": {"rerank": ["much"]}}, "rerank of 'm' must be a finite number >= 0; got 'much'"),
+        ({"role": "baseline", "curve": {"rerank": [0.1]}}, "of role baseline must be trained; got rerank"),
+        (
+            {"role": "scale", "reference": "sasrec", "search": {"training.learning_rate": [0.1]}},
+            "search of 'm' must be left out, for a reference .* got training.learning_rate",
+        ),
+        (
+            {"role": "scale", "reference": "item-knn", "curve": {"rerank": [0.1]}},
+            "curve of 'm' must be left out, for a reference .* got rerank",
+        ),
     ],
 )
 def test_a_method_that_cannot_be_is_refused(method, message):
     with pytest.raises(ConfigError, match=message):
         config_from_dict(jobs.BenchMethod, {"name": "m", "role": "rival", **method})
+
+
+@pytest.mark.parametrize("name", ["pooled", "Pooled", "../x", "a/b", ""])
+def test_a_setting_whose_name_cannot_be_a_folders_or_means_all_settings_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"settings\.name must be usable as a folder's.* got '{name}'"):
+        config_from_dict(jobs.BenchSetting, {"name": name, "data": {}})
 
 
 def test_a_trial_that_costs_too_much_overall_never_beats_one_that_does_not():

@@ -179,6 +179,10 @@ def test_another_tuning_in_the_same_folder_is_refused_and_nothing_is_lost(config
     assert (finished / "tune.json").read_bytes() == before
 
 
+def test_no_loss_of_the_head_at_all_may_be_asked_for(config):
+    assert replace(config, head_loss=0.0).as_bench().methods
+
+
 @pytest.mark.parametrize(
     ("title", "knobs"), [({}, {"rho", "gamma"}), (None, {"rho", "gamma", "logit_adjustment"})]
 )

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from tailwise.errors import ConfigError
-from tailwise.jobs._bench_cell import Cell, prepare_data, prepare_setting, run_cell, settings_of
+from tailwise.jobs._bench_cell import Cell, finished_record, prepare_data, prepare_setting, run_cell
 from tailwise.jobs._bench_config import BenchConfig, BenchMethod
 from tailwise.jobs._bench_folder import BenchFolder
+from tailwise.jobs._bench_settings import settings_of
 from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_listed_trial, tune
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
@@ -51,7 +52,8 @@ def bench(
 
     Args:
         config: What is compared.
-        out: The benchmark's folder; new, or of the same benchmark (settings, methods and seeds may be added).
+        out: The benchmark's folder; new, or of the same benchmark (settings, methods and seeds may be added;
+            what is left out now still binds when it is declared again).
         processes: Cells at a time, one thread each; 1 uses all threads on one cell.
         settings: Names of those to work at; all if empty.
         methods: Likewise; the baseline is always among them.
@@ -59,7 +61,8 @@ def bench(
         quiet: Say nothing on standard error.
 
     Raises:
-        ConfigError: a name is unknown, or ``out`` holds another benchmark.
+        ConfigError: a name is unknown, ``out`` holds another benchmark or a record of other settings, another
+            process is at one of the cells, or a model to be re-ranked is gone.
     """
     narrator = Narrator(quiet=quiet)
     chosen_settings = _chosen("settings", settings, [s.name for s in config.settings])
@@ -133,6 +136,9 @@ def _declare(config: BenchConfig, out: Path) -> None:
                 f"{', '.join(differing)} are declared otherwise.\n  Choose another folder, or change the "
                 "name of what changed."
             )
+        for what in ("settings", "methods"):  # what is not declared now may have records
+            names = [entry["name"] for entry in declared[what]]
+            declared[what] += [entry for entry in earlier[what] if entry["name"] not in names]
     write_json(
         {
             "schema_version": 1,
@@ -182,21 +188,35 @@ def _stages(
     yield from _tuning_stages(
         config, out, untuned(others, lambda setting: read_choice(out, setting, baseline.name))
     )
+    yield from _cell_stages(config, out, settings, methods, seeds)
+
+
+def _cell_stages(
+    config: BenchConfig,
+    out: Path,
+    settings: Sequence[str],
+    methods: Sequence[BenchMethod],
+    seeds: Sequence[int],
+) -> Iterator[list[Task]]:
+    """Methods as chosen, then points of curves; what re-ranks a model after what trains it; then copies."""
     todo = [
         cell
         for seed in seeds
         for setting in settings
         for method in methods
         for cell in _cells(config, out, setting, method, seed)
-        if not _is_done(out, cell)
+        if not finished_record(config, out, cell)
     ]
-    todo.sort(key=lambda cell: cell.point is not None)
-    for of_stage in (
-        lambda cell: not config.method(cell.method).is_rerank and not cell.is_as_chosen,
-        lambda cell: config.method(cell.method).is_rerank and not cell.is_as_chosen,
-        lambda cell: cell.is_as_chosen,
-    ):
-        yield [_task(config, out, cell) for cell in todo if of_stage(cell)]
+    for is_point in (False, True):
+        for is_rerank in (False, True):
+            yield [
+                _task(config, out, cell)
+                for cell in todo
+                if not cell.is_as_chosen
+                and (cell.point is not None) == is_point
+                and config.method(cell.method).is_rerank == is_rerank
+            ]
+    yield [_task(config, out, cell) for cell in todo if cell.is_as_chosen]
 
 
 def _tuning_stages(config: BenchConfig, out: Path, untuned: Sequence[Untuned]) -> Iterator[list[Task]]:
@@ -233,7 +253,7 @@ def _is_finished(
     folder = BenchFolder(out).setting(setting)
     is_tuned = all(folder.tuning(m.name).is_file() for m in methods if _is_tuned(config, m))
     return is_tuned and all(
-        _is_done(out, cell)
+        finished_record(config, out, cell) is not None
         for seed in seeds
         for method in methods
         for cell in _cells(config, out, setting, method, seed)
@@ -243,11 +263,6 @@ def _is_finished(
 def _is_tuned(config: BenchConfig, method: BenchMethod) -> bool:
     """The baseline always is: the others are held against its trials."""
     return bool(method.search) or method.name == config.baseline.name
-
-
-def _is_done(out: Path, cell: Cell) -> bool:
-    value = None if cell.point is None else float(cell.point[1])
-    return BenchFolder(out).setting(cell.setting).cell(cell.method, cell.seed, value).is_done()
 
 
 def _task(config: BenchConfig, out: Path, cell: Cell) -> Task:
@@ -327,18 +342,17 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
         machine and libraries is not as recorded, for on another machine sums are rounded otherwise.
 
     Raises:
-        ConfigError: a name is unknown, or the cell is not in the records.
+        ConfigError: a name is unknown, or the cell is not in the records, or is there with other settings.
     """
     _chosen("setting", [setting], [s.name for s in config.settings])
     _chosen("method", [method], [m.name for m in config.methods])
     cell = _cells(config, out, setting, config.method(method), seed)[0]
-    kept = BenchFolder(out).setting(setting).cell(method, seed)
-    if not kept.is_done():
+    record = finished_record(config, out, cell)
+    if record is None:
         raise ConfigError(
             f"cell must be in the records; got {cell.text}, which {str(out)!r} does not hold.\n"
             "  Run the benchmark without --cell."
         )
-    record = kept.read_record()
     again = out.parent / f"{out.name}.again"
     shutil.rmtree(again, ignore_errors=True)
     try:

@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from tailwise.errors import DataError
+from tailwise.errors import ConfigError, DataError
 from tailwise.evaluation import Rankings, evaluate_variant, target_values
-from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
-from tailwise.jobs._bench_folder import BenchFolder, rank_columns
+from tailwise.jobs._bench_config import BenchConfig, Knobs
+from tailwise.jobs._bench_folder import BenchFolder, rank_columns, sole_process_at
+from tailwise.jobs._bench_settings import check_settings_of_record, settings_of
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._language_recommender import (
     LanguageRecommender,
@@ -47,9 +48,10 @@ from tailwise.schema import ITEM_INDEX, PRICE, QUANTITY, REVENUE, USER_INDEX
 from tailwise.segments import Segments
 from tailwise.training import describe_surroundings
 
-__all__ = ["Cell", "prepare_data", "prepare_setting", "run_cell", "run_trial", "settings_of"]
+__all__ = ["Cell", "finished_record", "prepare_data", "prepare_setting", "run_cell", "run_trial"]
 
 K = 10
+_RANKS = "ranks.parquet"
 _SEGMENTS = ("head", "tail")
 
 
@@ -74,6 +76,16 @@ class Cell:
     point: tuple[str, float] | None = None
     trial: int | None = None
     is_as_chosen: bool = False
+
+    @property
+    def value(self) -> float | None:
+        """Of the knob, at a point of a curve."""
+        return None if self.point is None else float(self.point[1])
+
+    @property
+    def curve(self) -> dict[str, Any] | None:
+        """The point, as records have it."""
+        return None if self.point is None else {"knob": self.point[0], "value": self.point[1]}
 
     @property
     def text(self) -> str:
@@ -219,11 +231,26 @@ def _run_trial_of_seed(
     more_seed = None if cell.seed == config.tuning_seed else cell.seed
     setting = BenchFolder(out).setting(cell.setting)
     folder = setting.trial(cell.method, cell.trial, more_seed)
-    if folder.is_done():
-        return folder.read_record()
+    if record := _finished_trial(cell, folder):
+        return record
     model_of_baseline = None
     if baseline_trial is not None:
         model_of_baseline = setting.trial(config.baseline.name, baseline_trial, more_seed).model
+    with sole_process_at(folder.path, cell.text):  # it may have been finished just now
+        return _finished_trial(cell, folder) or _measure_trial(config, out, cell, folder, model_of_baseline)
+
+
+def _finished_trial(cell: Cell, folder: ResultFolder) -> dict[str, Any] | None:
+    if not folder.is_done():
+        return None
+    record = folder.read_record()
+    check_settings_of_record(cell.text, record["settings"], cell.knobs, folder.path)
+    return record
+
+
+def _measure_trial(
+    config: BenchConfig, out: Path, cell: Cell, folder: ResultFolder, model_of_baseline: Path | None
+) -> dict[str, Any]:
     began = time.perf_counter()
     scene = _scene(config, out, cell.setting)
     recommender, run, cost = _recommender(config, out, cell, folder, model_of_baseline)
@@ -240,32 +267,54 @@ def _run_trial_of_seed(
 
 
 def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path | None) -> dict[str, Any]:
-    """Train one cell and measure it on test users; what is finished is read back."""
-    folder = BenchFolder(out).setting(cell.setting)
-    value = None if cell.point is None else float(cell.point[1])
-    kept, work = folder.cell(cell.method, cell.seed, value), folder.cell_work(cell.method, cell.seed, value)
-    if kept.is_done():
-        return kept.read_record()
-    curve = None if cell.point is None else {"knob": cell.point[0], "value": cell.point[1]}
-    if cell.is_as_chosen:
-        chosen = folder.cell(cell.method, cell.seed)
-        shutil.copytree(chosen.path, kept.path, ignore=shutil.ignore_patterns("record.json"))
-        record = chosen.read_record()
-        record["cell"]["curve"] = curve
-        kept.write_record(record)
+    """Train one cell and measure it on test users; what is finished is read back.
+
+    Raises:
+        ConfigError: its record is of other settings, another process is at it, or the baseline's model that
+            it rescores is gone.
+    """
+    if record := finished_record(config, out, cell):
         return record
+    work = BenchFolder(out).setting(cell.setting).cell_work(cell.method, cell.seed, cell.value)
+    with sole_process_at(work.path, cell.text):  # it may have been finished just now
+        return finished_record(config, out, cell) or _measure_cell(config, out, cell, model_of_baseline)
+
+
+def finished_record(config: BenchConfig, out: Path, cell: Cell) -> dict[str, Any] | None:
+    """Return the record of a cell; None where it is not finished.
+
+    Raises:
+        ConfigError: the record is of other settings.
+    """
+    kept = BenchFolder(out).setting(cell.setting).cell(cell.method, cell.seed, cell.value)
+    if not kept.is_done():
+        return None
+    record = kept.read_record()
+    wanted = settings_of(config.method(cell.method), cell.knobs)
+    check_settings_of_record(cell.text, record["settings"], wanted, kept.path)
+    return record
+
+
+def _measure_cell(
+    config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path | None
+) -> dict[str, Any]:
+    folder = BenchFolder(out).setting(cell.setting)
+    kept = folder.cell(cell.method, cell.seed, cell.value)
+    work = folder.cell_work(cell.method, cell.seed, cell.value)
+    if cell.is_as_chosen:
+        return _copy_chosen(cell, folder.cell(cell.method, cell.seed), kept)
     scene = _scene(config, out, cell.setting)
     recommender, run, cost = _recommender(config, out, cell, work, model_of_baseline)
     ranked = rank(recommender, test_part(scene.data, run), run)
     kept.path.mkdir(parents=True, exist_ok=True)
-    rank_columns(ranked).write_parquet(kept.path / "ranks.parquet", compression_level=19)
+    rank_columns(ranked).write_parquet(kept.path / _RANKS, compression_level=19)
     record = {
         "schema_version": 1,
         "cell": {
             "setting": cell.setting,
             "method": cell.method,
             "seed": cell.seed,
-            "curve": curve,
+            "curve": cell.curve,
         },
         "settings": settings_of(config.method(cell.method), cell.knobs),
         "cost": cost,
@@ -280,13 +329,13 @@ def run_cell(config: BenchConfig, out: Path, cell: Cell, model_of_baseline: Path
     return record
 
 
-def settings_of(method: BenchMethod, knobs: Knobs) -> dict[str, Any]:
-    """Everything that tells a cell of the method from another one: its own settings, and the knobs turned."""
-    if method.reference:
-        return {"reference": method.reference}
-    variant = method.make_variant(knobs).as_dict()
-    training = {k: v for k, v in knobs.items() if k.startswith("training.")}
-    return {**variant, **training} | ({"rerank": method.rerank(knobs)} if method.is_rerank else {})
+def _copy_chosen(cell: Cell, chosen: ResultFolder, kept: ResultFolder) -> dict[str, Any]:
+    kept.path.mkdir(parents=True, exist_ok=True)  # it is there where an earlier copy was stopped
+    shutil.copyfile(chosen.path / _RANKS, kept.path / _RANKS)
+    record = chosen.read_record()
+    record["cell"]["curve"] = cell.curve
+    kept.write_record(record)
+    return record
 
 
 def _recommender(
@@ -297,6 +346,8 @@ def _recommender(
     run = config.run_config(config.setting(cell.setting), method, cell.knobs, seed=cell.seed)
     if method.is_rerank:
         assert model_of_baseline is not None  # the order of the work
+        if not model_of_baseline.is_dir():
+            raise ConfigError(_without_model(config, out, cell, model_of_baseline))
         trained = load_recommender(model_of_baseline, device=choose_device(run.device))
         counts = torch.from_numpy(scene.data.counts)
         return PopularityPenalised(trained, counts, method.rerank(cell.knobs)), run, None
@@ -322,6 +373,17 @@ def _recommender(
         )
     save_recommender(recommender, work.model)
     return recommender, run, cost_of(result)
+
+
+def _without_model(config: BenchConfig, out: Path, cell: Cell, model: Path) -> str:
+    setting, baseline = BenchFolder(out).setting(cell.setting), config.baseline.name
+    made_by = setting.cell(baseline, cell.seed).path if cell.trial is None else setting.tuning(baseline)
+    trials = "" if cell.trial is None else f" and '{model.parent.parent}'"
+    return (
+        f"model of the baseline must be there to be re-ranked; got no {str(model)!r}, for {cell.text}.\n"
+        f"  Put the folder work/ back, or delete {str(made_by)!r}{trials} and run the benchmark again, which "
+        f"then trains {baseline} anew."
+    )
 
 
 def _validation(

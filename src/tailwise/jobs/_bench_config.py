@@ -1,5 +1,6 @@
 """What a benchmark compares: settings (data and amount), methods with their knobs, seeds, rules."""
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
-from tailwise.jobs._variants import VariantConfig
+from tailwise.jobs._variants import FOLDER_NAME_RULE, VariantConfig, is_folder_name
 from tailwise.training import TrainingConfig
 
 __all__ = [
@@ -28,6 +29,7 @@ Knobs = Mapping[str, float | int | str]
 _ROLES = ("baseline", "rival", "eisam", "control", "scale")
 _REFERENCES = ("most-popular", "item-knn", "sasrec")
 RERANK = "rerank"
+_OF_ALL_SETTINGS = "pooled"  # what tables call all settings together
 _OF_TRAINING = "training."
 
 
@@ -36,7 +38,7 @@ class BenchSetting:
     """A data set and how much of it is trained on.
 
     Attributes:
-        name: Of its folder and in tables.
+        name: Of its folder and in tables, where ``pooled`` stands for all settings together.
         data: Log, catalogue, split and number of training histories, as in :class:`DataConfig`.
         run: What differs here from the benchmark's ``run``, nested like it.
     """
@@ -44,6 +46,13 @@ class BenchSetting:
     name: str
     data: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not is_folder_name(self.name) or self.name.lower() == _OF_ALL_SETTINGS:
+            raise ConfigError(
+                f"settings.name must be {FOLDER_NAME_RULE}, and not {_OF_ALL_SETTINGS!r}, as tables call "
+                f"all settings together; got {self.name!r}.\n  Give the setting another name."
+            )
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,9 @@ class BenchMethod:
         training: Fixed fields of the training, over those of the benchmark's run and over what
             tuning chose for the baseline.
         reference: ``most-popular``, ``item-knn`` or ``sasrec`` in place of a variant.
-        search: Knob -> list of values, or ``{low=, high=, log=}``; tuned on validation.
-        curve: Knob -> values at which the method is measured as well, all else as chosen; one knob.
+        search: Knob -> list of values, or ``{low=, high=, log=}``; tuned on validation. ``rerank``, here, in
+            ``variant`` or in ``curve``, stands alone: such a method trains nothing that could have settings.
+        curve: Knob -> numbers at which the method is measured as well, all else as chosen; one knob.
     """
 
     name: str
@@ -84,13 +94,60 @@ class BenchMethod:
             raise ConfigError(
                 f"reference of {self.name!r} must be one of {', '.join(_REFERENCES)}; got {self.reference!r}."
             )
-        if len(self.curve) > 1:
-            raise ConfigError(f"curve of {self.name!r} must have one knob; got {', '.join(self.curve)}.")
+        if self.reference is not None:
+            self._check_reference()
+        self._check_curve()
         for knob, space in self.search.items():
             _check_space(self.name, knob, space)
+        if self.is_rerank:
+            self._check_rerank()
         if self.reference is None:
             for knobs in self.examples():
                 self.make_variant(knobs)
+
+    def _check_reference(self) -> None:
+        for what in ("variant", "training", "search", "curve"):
+            if given := getattr(self, what):
+                raise ConfigError(
+                    f"{what} of {self.name!r} must be left out, for a reference has no settings here; got "
+                    f"{', '.join(given)}.\n  Settings of sasrec stand in run.sasrec."
+                )
+
+    def _check_curve(self) -> None:
+        if len(self.curve) > 1:
+            raise ConfigError(f"curve of {self.name!r} must have one knob; got {', '.join(self.curve)}.")
+        for knob, values in self.curve.items():
+            for value in values:
+                if not _is_number(value):
+                    raise ConfigError(
+                        f"curve of {self.name!r} must map {knob} to finite numbers; got {value!r}.\n"
+                        "  What is no number can be searched, or be a method of its own."
+                    )
+            names = [f"{value:g}" for value in values]
+            if len(set(names)) < len(names):
+                raise ConfigError(
+                    f"curve of {self.name!r} must map {knob} to numbers that differ in their first six "
+                    f"digits; got {list(values)}."
+                )
+
+    def _check_rerank(self) -> None:
+        if self.role == "baseline":
+            raise ConfigError(
+                f"method {self.name!r} of role baseline must be trained; got {RERANK}, which changes the "
+                "baseline's scores.\n  Declare it as a rival."
+            )
+        for what in ("variant", "training", "search", "curve"):
+            for name, value in getattr(self, what).items():
+                if what == "training" or name != RERANK:
+                    raise ConfigError(
+                        f"method {self.name!r} with {RERANK} must have no other setting, for it changes the "
+                        f"baseline's scores and trains nothing; got {what}.{name} = {value!r}.\n"
+                        "  Take it out, or declare it as a method of its own."
+                    )
+        for knobs in self.examples():
+            value = {**self.variant, **knobs}.get(RERANK, 0)
+            if not _is_number(value) or value < 0:
+                raise ConfigError(f"{RERANK} of {self.name!r} must be a finite number >= 0; got {value!r}.")
 
     @property
     def text(self) -> str:
@@ -100,7 +157,7 @@ class BenchMethod:
     @property
     def is_rerank(self) -> bool:
         """True if the method changes the baseline's scores, and trains nothing."""
-        return RERANK in self.search or RERANK in self.variant
+        return any(RERANK in fields for fields in (self.variant, self.search, self.curve))
 
     def examples(self) -> list[Knobs]:
         """Return knobs at which every value of every list, both ends of every range and every point occur."""
@@ -123,6 +180,10 @@ def holds_whole_numbers(knob: str) -> bool:
     of_training = knob.startswith(_OF_TRAINING)
     hints = typing.get_type_hints(TrainingConfig if of_training else VariantConfig)
     return hints.get(knob.removeprefix(_OF_TRAINING)) in (int, int | None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_space(method: str, knob: str, space: Any) -> None:
@@ -160,11 +221,11 @@ class BenchConfig:
         tuning_seed: Of the trials; not among ``seeds``.
         more_tuning_seeds: With which every trial is trained as well; means over all its seeds judge it. One
             seed takes a trial's luck for its worth. Not among ``seeds``.
-        n_trials: Per setting and method, the same for all that have something to search.
-        tuning_users: Validation users that judge a trial, at most.
+        n_trials: Per setting and method, the same for all that have something to search; >= 1.
+        tuning_users: Validation users that judge a trial, at most; >= 1.
         tuning_k: Length of the lists whose NDCG judges a trial, >= 1.
-        margin: Share of the baseline's overall NDCG@``tuning_k`` that a choice may cost; also of the
-            non-inferiority test, of NDCG@10.
+        margin: Share of the baseline's overall NDCG@``tuning_k`` that a choice may cost, in (0, 1); also of
+            the non-inferiority test, of NDCG@10.
     """
 
     question: str
@@ -198,16 +259,24 @@ class BenchConfig:
                 "more_tuning_seeds must differ from each other, from tuning_seed and from the seeds that are "
                 f"tested; got {list(self.more_tuning_seeds)}."
             )
-        if self.n_trials < 1:
-            raise ConfigError(f"n_trials must be >= 1; got {self.n_trials}.")
-        if self.tuning_k < 1:
-            raise ConfigError(f"tuning_k must be >= 1; got {self.tuning_k}.")
-        if not 0 <= self.margin < 1:
-            raise ConfigError(f"margin must be in [0, 1); got {self.margin}.")
+        self._check_judging()
         for setting in self.settings:
             for method in self.methods:
                 for knobs in method.examples():
                     self.run_config(setting, method, self.knobs(method, knobs, {}), seed=self.seeds[0])
+
+    def _check_judging(self) -> None:
+        if self.n_trials < 1:
+            raise ConfigError(f"n_trials must be >= 1; got {self.n_trials}.")
+        if self.tuning_k < 1:
+            raise ConfigError(f"tuning_k must be >= 1; got {self.tuning_k}.")
+        if self.tuning_users < 1:
+            raise ConfigError(f"tuning_users must be >= 1; got {self.tuning_users}.")
+        if not 0 < self.margin < 1:
+            raise ConfigError(
+                f"margin must be a fraction in (0, 1), or no difference could show that quality is kept; got "
+                f"{self.margin}.\n  For two percent, write 0.02."
+            )
 
     @property
     def baseline(self) -> BenchMethod:

@@ -10,19 +10,24 @@
                       tuning/<method>.json    all trials on validation, and which was chosen
                       cells/<method>/seed-<n>/record.json  ranks.parquet
                       cells/<method>@<value>/...           a point of the method's curve
-                      work/                   checkpoints and models; may be deleted when all is done
+                      work/                   checkpoints and models; may be deleted when all is done (what is
+                                              re-ranked later needs the baseline's models)
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings
 from tailwise.jobs._run_folder import ResultFolder
 
-__all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns"]
+__all__ = ["BEYOND", "BenchFolder", "SettingFolder", "rank_columns", "sole_process_at"]
 
 BEYOND = 2**16 - 1
 """What is written for ``n_better`` beyond :data:`DEEPEST`."""
@@ -88,13 +93,15 @@ class SettingFolder:
         Args:
             rankings: Any of the test users.
             labels: ``[n_items]`` name of each item's segment.
-            revenue: ``user_index``, ``item_index`` and ``revenue`` of the held-out rows.
+            revenue: ``user_index``, ``item_index`` and ``revenue`` of the held-out rows, in order. Of an
+                item that a user has several times, each target has its own row's.
         """
         keys = ["user_index", "item_index"]
-        targets = rankings.targets.select(keys)
-        rows = targets.join(revenue.unique(keys), on=keys, how="left", maintain_order="left").with_columns(
-            segment=pl.Series(labels[targets["item_index"].to_numpy()], dtype=pl.String)
-        )
+        repeat = pl.int_range(pl.len()).over(keys).alias("repeat")
+        targets = rankings.targets.select(*keys, repeat)
+        rows = targets.join(
+            revenue.with_columns(repeat), on=[*keys, "repeat"], how="left", maintain_order="left"
+        ).with_columns(segment=pl.Series(labels[targets["item_index"].to_numpy()], dtype=pl.String))
         rows.select(*keys, "segment", "revenue").write_parquet(self.path / "targets.parquet")
 
 
@@ -116,3 +123,37 @@ class BenchFolder:
 
 def _folder_name(method: str, point: float | None) -> str:
     return method if point is None else f"{method}@{point:g}"
+
+
+@contextmanager
+def sole_process_at(work: Path, text: str) -> Iterator[None]:
+    """Keep other processes from a cell's or trial's work inside the block; one that dies lets go of it.
+
+    The lock lies beside ``work``, which may be removed inside the block.
+
+    Args:
+        work: Folder of checkpoints and model.
+        text: The cell or trial, for people.
+
+    Raises:
+        ConfigError: another process is at it; it is named.
+    """
+    from filelock import FileLock, Timeout
+
+    work.parent.mkdir(parents=True, exist_ok=True)
+    holder = work.with_name(f".{work.name}.process")  # not in the lock: who is refused empties that
+    lock = FileLock(work.with_name(f".{work.name}.lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        number = holder.read_text() if holder.is_file() else "of unknown number"
+        raise ConfigError(
+            f"cell must be free; got {text}, at which process {number} is at work.\n"
+            "  Wait for it, or restrict this benchmark to others with --setting, --method or --seed."
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

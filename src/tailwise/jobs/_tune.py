@@ -92,7 +92,6 @@ class TuneConfig:
             n_trials=self.n_trials,
             tuning_users=self.users,
             tuning_k=self.k,
-            margin=self.head_loss,
         )
 
     def declared(self) -> dict[str, Any]:

@@ -13,10 +13,16 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._methods import METHODS, check_settings, settings_in_use, unused_settings
 from tailwise.optim import PerTargetOptimizer, Ranks
 
-__all__ = ["VariantConfig", "make_optimizer", "recorded_settings"]
+__all__ = ["FOLDER_NAME_RULE", "VariantConfig", "is_folder_name", "make_optimizer", "recorded_settings"]
 
 BASELINE_OPTIMIZER = "adamw"
+FOLDER_NAME_RULE = "usable as a folder's: at most 200 letters, digits and =,+-._, not starting with a dot"
 _FOLDER_NAME = re.compile(r"[\w=,+-][\w=,+.-]{0,199}")  # file systems end at 255 bytes
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name obeys :data:`FOLDER_NAME_RULE`."""
+    return _FOLDER_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,8 @@ class VariantConfig:
             check_settings(self.optimizer, self.own_settings())
         except (ConfigError, ValueError) as error:
             raise ConfigError(f"variant {self.name!r}: {error}") from None
-        if not _FOLDER_NAME.fullmatch(self.name) or self.name == "data":
-            raise ConfigError(
-                "variant name must be usable as a folder's: at most 200 letters, digits and =,+-._, not "
-                f"starting with a dot, and not 'data'; got {self.name!r}."
-            )
+        if not is_folder_name(self.name) or self.name == "data":
+            raise ConfigError(f"variant name must be {FOLDER_NAME_RULE}, and not 'data'; got {self.name!r}.")
 
     def _check_what_goes_with_any(self) -> None:
         for name in ("logit_adjustment", "reweighting", "resampling"):

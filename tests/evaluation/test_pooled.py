@@ -136,6 +136,36 @@ def test_single_user_gives_a_difference_without_an_interval():
     assert non_inferiority(result).is_shown is None
 
 
+def test_treatment_without_any_hit_has_a_difference_but_neither_interval_nor_p():
+    none = runs([[1, 1, 0, 0]] * 2, [[0, 0, 0, 0]] * 2)
+    for result in (
+        relative_difference(none, **MEASURE),
+        relative_difference(
+            [none, runs([[1, 1, 0, 0]] * 2, [[0, 0, 0, 0]] * 2, setting="b")], **MEASURE
+        ),
+    ):
+        assert result.difference == -1.0
+        assert (result.low, result.high, result.standard_error, result.p_value) == (None,) * 4
+        assert non_inferiority(result).is_shown is None
+    some = runs([[1, 1, 0, 0]] * 2, [[0, 1, 1, 0], [1, 1, 0, 1]], setting="b")
+    pooled = relative_difference([none, some], **MEASURE)  # one setting's variance is not known
+    assert (pooled.difference, pooled.low) == (pytest.approx((-1 + 0.25) / 2), None)
+
+
+def test_a_rarely_hit_null_is_not_told_a_loss():
+    # Two seeds with 0.4 hits each on either side: with an interval of width zero 17 % were losses.
+    # Allowed are 2.5 %; Binomial(400, .025) has a standard deviation of 0.008; three of them above is 0.049.
+    rng = np.random.default_rng(3)
+    told, n_compared = 0, 0
+    for _ in range(500):
+        left, right = (rng.random((2, 2, 200)) < 0.4 / 200).astype(float)
+        if left.sum() > 0:
+            result = relative_difference(runs(list(left), list(right)), **MEASURE)
+            told += result.high is not None and result.high < 0
+            n_compared += 1
+    assert told / n_compared < 0.049
+
+
 def test_baseline_without_any_hit_is_refused():
     with pytest.raises(
         DataError, match=r"baseline of 'a' must have some recall@1 in 'overall'.*got 0 over 2"

@@ -137,7 +137,8 @@ class BeyondCurve:
         settings: Names of the settings averaged, each with the same weight.
         difference: Tail quality of the method minus that of the curve at the same overall quality,
             relative to the baseline's tail quality: 0.1 is ten per cent of it.
-        low: Lower end; None where fewer than two users contribute in some population.
+        low: Lower end; None where fewer than two users contribute in some population, or where the
+            method has no tail quality at all in some setting.
         high: Upper end; None likewise.
         degrees_of_freedom: None likewise.
         positions: Per setting, where the method's overall quality lies: ``"within"`` the curve's
@@ -242,7 +243,7 @@ def beyond_curve(
     difference = float(np.mean(gaps))
     components: list[tuple[float, float]] = []
     n_users = 0
-    is_known = True
+    is_known = all(one.has_hits for one in by_setting)
     for population in dict.fromkeys(one.population for one in settings):
         members = [i for i, one in enumerate(settings) if one.population == population]
         first = settings[members[0]]
@@ -295,6 +296,7 @@ class _Drawn:
     of_users: NDArray[np.float64]
     seed_variance: float
     noise_variance: float  # of what is new in each pair of user and seed; in users and in seeds
+    has_hits: bool  # of the method, in the segment
 
     @classmethod
     def of(cls, runs: ResampledRuns, points: Sequence[str], rng: np.random.Generator) -> "_Drawn":
@@ -335,6 +337,7 @@ class _Drawn:
             if n_seeds > 1
             else 0.0,
             noise_variance=noise,
+            has_hits=bool(observed[0, :, 1].sum() > 0),
         )
 
 

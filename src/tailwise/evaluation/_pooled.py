@@ -117,7 +117,8 @@ class RelativeDifference:
         baseline_value: Mean over seeds; None when several settings are pooled.
         value: The treatment's; None likewise.
         difference: Relative; 0.1 is ten per cent more.
-        low: Lower end; None where fewer than two users contribute in some population.
+        low: Lower end; None where fewer than two users contribute in some population, or where the
+            treatment has nothing at all in some setting: what never varies says nothing of chance.
         high: Upper end; None likewise.
         standard_error: None like ``low``.
         degrees_of_freedom: Of the t distribution (Satterthwaite); None like ``low``.
@@ -163,6 +164,9 @@ def relative_difference(
     several settings are one cluster; seeds of different settings are independent. The interval is t
     with Satterthwaite's degrees of freedom: each population brings users-1, each setting seeds-1.
 
+    A treatment without any hit is minus one whatever users and seeds are drawn, so that its variance
+    would be zero and its p value too, by chance alone where hits are few. It gets neither interval nor p.
+
     Args:
         runs: Of one setting, or one per setting.
         metric: Name in :data:`METRICS` that ``runs`` were summed with.
@@ -192,7 +196,7 @@ def relative_difference(
     n_settings = len(settings)
     components: list[tuple[float, float]] = []
     n_users = 0
-    is_known = True
+    is_known = all(part.has_hits for part in parts)
     for population in dict.fromkeys(one.population for one in settings):
         members = [i for i, one in enumerate(settings) if one.population == population]
         scattered = scatter_users(
@@ -327,6 +331,7 @@ class _Part:
     linear: Linearised
     weights: NDArray[np.float64]  # [n_users]; targets of each user
     baseline_value: float
+    has_hits: bool  # of the treatment
 
 
 def _relative(runs: PairedRuns, metric: str, k: int, segment: str) -> _Part:
@@ -348,7 +353,7 @@ def _relative(runs: PairedRuns, metric: str, k: int, segment: str) -> _Part:
             f"got 0 over {weights.sum():,.0f} targets.\n  Compare absolute values with compare()."
         )
     value = float(below.sum()) / (below.shape[0] * float(weights.sum()))
-    return _Part(linearise(above - below, below), weights, value)
+    return _Part(linearise(above - below, below), weights, value, has_hits=bool(above.sum() > 0))
 
 
 def scatter_users(

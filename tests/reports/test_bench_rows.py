@@ -6,8 +6,9 @@ import pytest
 
 from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
+from tailwise.reports._bench_figure import bench_figure
 from tailwise.reports._bench_rows import POOLED, bench_rows
-from tailwise.reports._bench_tables import markdown_tables
+from tailwise.reports._bench_tables import latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 
 from .bench_records import CURVE, write_cell, write_records
@@ -77,6 +78,29 @@ def test_p_values_count_the_compared_methods_only(rows):
     assert len(tested) == 4  # not the baseline, nor what is shown for scale
     smallest = min(tested, key=lambda f: f.against.p_value)
     assert smallest.p_holm == pytest.approx(min(1.0, 4 * smallest.against.p_value))
+
+
+def test_method_without_a_hit_has_no_interval_and_counts_among_those_compared(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), n_users=120)
+    for setting in ("steam-64", "shop-all"):
+        for seed in (0, 1, 2):
+            write_cell(folder / setting, "sam", seed, np.full(120, 200))
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=50)
+    for setting in ("steam-64", POOLED):
+        found = {row.method.name: row.found[TAIL] for row in rows.methods if row.setting == setting}
+        none = found["sam"]
+        assert (none.against.difference, none.against.low, none.against.p_value) == (-1.0, None, None)
+        assert (none.p_holm, none.is_gain) == (None, False)
+        tested = [f for f in found.values() if f.p_holm is not None]
+        smallest = min(tested, key=lambda f: f.against.p_value)
+        assert smallest.p_holm == pytest.approx(4 * smallest.against.p_value)  # three, and the one without
+    page = markdown_tables(bench, rows)
+    assert "| 0.0000 (−100.0\u202f%) | – |" in page  # tail NDCG@10 and its Holm p
+    assert "−100.0 to −100.0" not in page + latex_tables(bench, rows) + csv_table(bench, rows)
+    held = [r.result for r in rows.beyond if r.method.name == "sam"]
+    assert {(r.low, r.is_beyond) for r in held} == {(None, False)}
+    assert bench_figure(bench, rows) is not None
 
 
 def test_reference_without_training_holds_for_every_seed(rows):

@@ -66,7 +66,7 @@ class Found:
         against: Relative difference from the baseline; None for the baseline itself and where it
             has nothing to be relative to.
         p_holm: Adjusted over the methods compared in this column; None for methods that are shown
-            for scale and for curve points.
+            for scale, for curve points, and where the comparison allows no test.
     """
 
     value: float | None
@@ -356,16 +356,23 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
 
 
 def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
-    """Adjust each measure over the methods that are compared, not over those shown for scale."""
+    """Adjust each measure over the methods that are compared, not over those shown for scale.
+
+    A comparison that allows no test counts as if its p were 1. Left out, it would make the others'
+    p values smaller the more methods fail to hit anything.
+    """
     adjusted: list[dict[Measure, Found]] = [dict(row.found) for row in rows]
     for measure in MEASURES:
-        tests = [
-            None if row.method.role == "scale" or (d := row.found[measure].against) is None else d.p_value
-            for row in rows
-        ]
-        for found, p in zip(adjusted, holm(tests), strict=True):
-            found[measure] = replace(found[measure], p_holm=p)
+        compared = [None if row.method.role == "scale" else row.found[measure].against for row in rows]
+        counted = [None if d is None else 1.0 if (p := _tested(d)) is None else p for d in compared]
+        for found, d, p in zip(adjusted, compared, holm(counted), strict=True):
+            found[measure] = replace(found[measure], p_holm=None if d is None or _tested(d) is None else p)
     return [replace(row, found=found) for row, found in zip(rows, adjusted, strict=True)]
+
+
+def _tested(against: RelativeDifference) -> float | None:
+    """Its p value; None where it has none."""
+    return against.p_value
 
 
 def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[CurveRow]:

@@ -389,6 +389,8 @@ def _reading(bench: Bench) -> str:
         "a column, not those shown for scale. **Bold**: the interval lies above zero and Holm's p is below "
         f"{level}; for curves, the interval lies above zero and the curve reaches the method's overall "
         f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. "
+        "A method without a single hit has a difference, but neither interval nor p: what never varies says "
+        "nothing of chance. Holm counts it with p = 1. "
         f"Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
     )
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from tailwise.errors import DataError
 from tailwise.evaluation._evaluate import check_inputs
-from tailwise.evaluation._linearised import satterthwaite
+from tailwise.evaluation._linearised import LEAST_SEEDS, satterthwaite
 from tailwise.evaluation._pooled import user_gains
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import UserSums, ratios
@@ -162,12 +162,19 @@ class BeyondCurve:
     variance: str
 
     @property
+    def has_enough_seeds(self) -> bool:
+        """Three or more in every setting: the interval speaks of the method, not only of these models."""
+        return self.n_seeds >= LEAST_SEEDS
+
+    @property
     def is_beyond(self) -> bool:
         """The whole interval lies above zero, and the curve reaches down to the method's overall quality.
 
         Below the curve's range the rival might have bought as much tail for as much overall quality.
+        With fewer than three seeds nothing is told.
         """
-        return self.low is not None and self.low > 0 and "below" not in self.positions
+        is_above = self.low is not None and self.low > 0
+        return is_above and self.has_enough_seeds and "below" not in self.positions
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

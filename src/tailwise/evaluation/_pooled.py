@@ -11,7 +11,13 @@ from scipy import stats
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import METRICS, check_metric
 from tailwise.evaluation._evaluate import check_inputs
-from tailwise.evaluation._linearised import Linearised, clustered_variance, linearise, satterthwaite
+from tailwise.evaluation._linearised import (
+    LEAST_SEEDS,
+    Linearised,
+    clustered_variance,
+    linearise,
+    satterthwaite,
+)
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import UserSums, accuracy_sums
 from tailwise.schema import USER_INDEX
@@ -146,6 +152,11 @@ class RelativeDifference:
     n_targets: int
     variance: str
 
+    @property
+    def has_enough_seeds(self) -> bool:
+        """Three or more in every setting: the interval speaks of the method, not only of these models."""
+        return self.n_seeds >= LEAST_SEEDS
+
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
         return {**vars(self), "settings": list(self.settings)}
@@ -270,7 +281,8 @@ def non_inferiority(result: RelativeDifference, *, margin: float = 0.02) -> NonI
     """Test whether quality was kept, up to a relative margin.
 
     Not the absence of a significant loss, which any small sample shows, but the presence of an
-    interval that rules a loss of ``margin`` out.
+    interval that rules a loss of ``margin`` out. With fewer than three seeds that is said of the trained
+    models at hand, not of the method (:attr:`RelativeDifference.has_enough_seeds`).
 
     Args:
         result: Of overall quality, one setting or pooled.

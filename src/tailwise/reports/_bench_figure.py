@@ -35,8 +35,8 @@ def bench_figure(bench: Bench, rows: BenchRows) -> str | None:
     """Draw a panel for all settings together and one for each, as a stand-alone SVG.
 
     Right of zero overall quality rises, above zero tail quality does, both in per cent of the
-    baseline with 95 % intervals. Solid marks are tail gains that remain after counting the
-    comparisons. The dashed vertical rule is the non-inferiority margin. Small numbers are the first
+    baseline with 95 % intervals. Solid marks are tail gains, of three seeds or more, that remain after
+    counting the comparisons. The dashed vertical rule is the non-inferiority margin. Small numbers are the first
     and the last value of a curve's knob. Methods shown for scale lie far outside and are left out.
     An interval that would squeeze the panel runs out of its frame.
 

@@ -66,7 +66,8 @@ class Found:
         against: Relative difference from the baseline; None for the baseline itself and where it
             has nothing to be relative to.
         p_holm: Adjusted over the methods compared in this column; None for methods that are shown
-            for scale, for curve points, and where the comparison allows no test.
+            for scale, for curve points, and where the comparison allows no test or has fewer than
+            three seeds.
     """
 
     value: float | None
@@ -75,9 +76,10 @@ class Found:
 
     @property
     def is_gain(self) -> bool:
-        """The interval lies above zero, and still does so after counting the comparisons."""
-        low = None if self.against is None else self.against.low
-        return low is not None and low > 0 and self.p_holm is not None and self.p_holm < LEVEL
+        """The interval, of three seeds or more, lies above zero, also after counting the comparisons."""
+        if self.against is None or self.against.low is None or self.p_holm is None:
+            return False
+        return self.against.has_enough_seeds and self.against.low > 0 and self.p_holm < LEVEL
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class MethodRow:
         n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
         n_settings: Settings averaged: 1, or how many the method was run in.
         found: By (metric, length of the list, segment).
-        kept: Non-inferiority of overall NDCG; None for the baseline.
+        kept: Non-inferiority of overall NDCG, without a verdict where there are fewer than three
+            seeds; None for the baseline.
         step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
         minutes: Of training, mean over seeds; None likewise.
         gain_per_minute: Relative gain in tail NDCG per minute of training beyond the baseline's;
@@ -334,10 +337,15 @@ def _method_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Me
             n_seeds=min(len(one.seeds(method.name)) for one in present),
             n_settings=len(present),
             found=found,
-            kept=None if overall is None else non_inferiority(overall, margin=bench.about["margin"]),
+            kept=None if overall is None else _kept(overall, bench.about["margin"]),
         )
         rows.append(row if setting == POOLED else _with_cost(row, present[0]))
     return _with_holm(rows)
+
+
+def _kept(overall: RelativeDifference, margin: float) -> NonInferiority:
+    kept = non_inferiority(overall, margin=margin)
+    return kept if overall.has_enough_seeds else replace(kept, is_shown=None)
 
 
 def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
@@ -358,8 +366,8 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
 def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
     """Adjust each measure over the methods that are compared, not over those shown for scale.
 
-    A comparison that allows no test counts as if its p were 1. Left out, it would make the others'
-    p values smaller the more methods fail to hit anything.
+    A comparison that allows no test counts as if its p were 1: left out, it would make the others'
+    p values smaller. So does one of fewer than three seeds, whose p is too small.
     """
     adjusted: list[dict[Measure, Found]] = [dict(row.found) for row in rows]
     for measure in MEASURES:
@@ -371,8 +379,8 @@ def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
 
 
 def _tested(against: RelativeDifference) -> float | None:
-    """Its p value; None where it has none."""
-    return against.p_value
+    """Its p value; None where it has none, or fewer than three seeds."""
+    return against.p_value if against.has_enough_seeds else None
 
 
 def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[CurveRow]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from tailwise.evaluation import BeyondCurve, RelativeDifference
 from tailwise.reports._bench_records import Bench, Setting
 from tailwise.reports._bench_rows import (
     DEEP,
@@ -37,6 +38,8 @@ __all__ = ["Entry", "Table", "bench_tables", "latex_tables", "markdown_tables"]
 
 _METRICS = {"ndcg": "NDCG", "recall": "Recall"}
 _PARTS = ("overall", "head", "tail")
+_FEW_SEEDS = "†"
+_TOO_FEW = {1: "one seed", 2: "two seeds"}  # for a verdict
 _POSITIONS = {"within": "within", "above": "above: held against the best", "below": "below: no claim"}
 
 
@@ -117,13 +120,15 @@ def latex_tables(bench: Bench, rows: BenchRows) -> str:
     parts = ["% Written by `tailwise bench` from its records. \\usepackage{booktabs,graphicx}"]
     for table in bench_tables(bench, rows):
         where = "Pooled" if table.section == POOLED else titles[table.section]
+        is_marked = any(_FEW_SEEDS in entry.text for row in table.rows for entry in row)
+        note = f" ({_FEW_SEEDS}: fewer than three seeds)" if is_marked else ""
         body = [" & ".join(map(_latex, table.header)), "\\midrule"]
         body += [" & ".join(_bold_latex(entry) for entry in row) for row in table.rows]
         parts.append(
             "\n".join(
                 [
                     "\\begin{table}",
-                    f"\\caption{{{_latex(f'{where}: {table.title}')}}}",
+                    f"\\caption{{{_latex(f'{where}: {table.title}{note}')}}}",
                     "\\resizebox{\\textwidth}{!}{%",
                     f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
                     "\\toprule",
@@ -245,10 +250,7 @@ def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str, k: int
                 Entry(row.method.label + ("" if row.at is None else f" ({_knob(*row.at)})")),
                 Entry(row.rival.label),
                 Entry(row.knob),
-                Entry(
-                    _with_interval(row.result.difference, row.result.low, row.result.high),
-                    row.result.is_beyond,
-                ),
+                Entry(_difference(row.result), row.result.is_beyond),
                 Entry(_positions(row.result.positions)),
                 Entry(str(row.result.n_seeds)),
             )
@@ -317,18 +319,21 @@ def _knob(name: str, value: Any) -> str:
 def _measured(found: Found) -> Entry:
     if found.against is None:
         return Entry(number(found.value))
-    d = found.against
-    return Entry(f"{number(found.value)} ({_with_interval(d.difference, d.low, d.high)})", found.is_gain)
+    return Entry(f"{number(found.value)} ({_difference(found.against)})", found.is_gain)
 
 
 def _relative(found: Found) -> Entry:
-    d = found.against
-    return Entry(NOTHING if d is None else _with_interval(d.difference, d.low, d.high), found.is_gain)
+    return Entry(NOTHING if found.against is None else _difference(found.against), found.is_gain)
 
 
-def _with_interval(difference: float, low: float | None, high: float | None) -> str:
-    ends = "" if low is None or high is None else f", {signed(100 * low, 1)} to {signed(100 * high, 1)}"
-    return f"{signed_percent(difference)}{ends}"
+def _difference(d: RelativeDifference | BeyondCurve) -> str:
+    return f"{signed_percent(d.difference)}{_ends(d.low, d.high, d.has_enough_seeds)}"
+
+
+def _ends(low: float | None, high: float | None, has_enough_seeds: bool) -> str:
+    if low is None or high is None:
+        return ""
+    return f", {signed(100 * low, 1)} to {signed(100 * high, 1)}{'' if has_enough_seeds else _FEW_SEEDS}"
 
 
 def _captured(row: RevenueRow | None) -> Entry:
@@ -337,9 +342,7 @@ def _captured(row: RevenueRow | None) -> Entry:
     d = row.share.difference
     if d.value is None or (d.value, d.low, d.high) == (0.0, 0.0, 0.0):
         return Entry(percent(row.share.value.value))
-    ends = (
-        "" if d.low is None or d.high is None else f", {signed(100 * d.low, 1)} to {signed(100 * d.high, 1)}"
-    )
+    ends = _ends(d.low, d.high, row.share.has_enough_seeds)
     return Entry(f"{percent(row.share.value.value)} ({signed(100 * d.value, 1)}{ends})")
 
 
@@ -350,10 +353,15 @@ def _p(found: Found) -> str:
 
 
 def _kept(row: MethodRow) -> str:
-    """Yes, no, or not shown: the interval lies above the margin, below it, or spans it."""
+    """Yes, no, or not shown: the interval lies above the margin, below it, or spans it.
+
+    Of fewer than three seeds no verdict, but their number.
+    """
     overall = row.found["ndcg", K, "overall"].against
-    if row.kept is None or row.kept.is_shown is None or overall is None or overall.high is None:
+    if row.kept is None or overall is None or overall.high is None:
         return NOTHING
+    if not overall.has_enough_seeds:
+        return _TOO_FEW[overall.n_seeds]
     if row.kept.is_shown:
         return "yes"
     return "no" if overall.high < -row.kept.margin else "not shown"
@@ -384,13 +392,16 @@ def _reading(bench: Bench) -> str:
     baseline, margin = bench.labels[bench.baseline], percent(bench.about["margin"], 0)
     level = percent(LEVEL, 0)
     return (
-        f"Differences are paired by user and seed, relative to {baseline}, with {CONFIDENCE} intervals over "
-        "users and training seeds. Intervals hold one by one; Holm's p values count the methods compared in "
-        "a column, not those shown for scale. **Bold**: the interval lies above zero and Holm's p is below "
-        f"{level}; for curves, the interval lies above zero and the curve reaches the method's overall "
-        f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. "
-        "A method without a single hit has a difference, but neither interval nor p: what never varies says "
-        "nothing of chance. Holm counts it with p = 1. "
+        f"Differences are paired by user and seed, relative to {baseline}, with {CONFIDENCE} intervals "
+        "over users and, where there are several, training seeds. Intervals hold one by one; Holm's p "
+        "values count the methods compared in a column, not those shown for scale. **Bold**: the interval "
+        f"lies above zero and Holm's p is below {level}; for curves, the interval lies above zero and the "
+        "curve reaches the method's overall quality. Those hold rival by rival: to be beyond all of them, "
+        f"each must be bold. {_FEW_SEEDS}: fewer than three seeds (pooled: in some setting). Of one seed "
+        "the interval holds the chance of users alone, of two it is too narrow where seeds differ much: "
+        "never bold, no Holm p, no verdict on overall. A method without a single hit has a difference, "
+        "but neither interval nor p: what never varies says nothing of chance. Holm counts both kinds "
+        "with p = 1. "
         f"Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
     )
 
@@ -434,6 +445,7 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "–": "--",
+    "†": "$\\dagger$",
     "\u202f": "\\,",
     "\n": " ",
     "α": "$\\alpha$",

@@ -159,6 +159,16 @@ def test_baseline_that_never_hits_the_tail_leaves_a_gap_not_an_error(tmp_path):
     assert {row.setting for row in rows.beyond if row.k == 10} == {"shop-all"}
 
 
+def test_baseline_that_hits_no_tail_with_the_seeds_of_a_curve_leaves_a_gap_not_an_error(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    write_cell(folder / "steam-64", "adamw", 0, np.full(80, 50))
+    for value in CURVE:
+        for seed in (1, 2):
+            shutil.rmtree(folder / "steam-64" / "cells" / f"logit-adjustment@{value:g}" / f"seed-{seed}")
+    rows = bench_rows(read_bench(folder), n_resamples=20)
+    assert {row.k for row in rows.beyond} == {100}  # where the baseline hits the tail with seed 0 too
+
+
 def test_curves_hold_every_value_of_the_knob(rows):
     for setting in ("steam-64", POOLED):
         values = [row.value for row in rows.curves if row.setting == setting]

@@ -288,6 +288,11 @@ class _Gains:
             values.append(sums.values()[i])
         return None if not values or np.isnan(values).any() else float(np.mean(values))
 
+    def sums_to_some(self, point: str, measure: Measure, seeds: Iterable[int]) -> bool:
+        """Whether a point hits anything at all with these seeds."""
+        found = [self.sums[point, seed] for seed in seeds]
+        return any(sums.numerators[:, sums.column(measure)].sum() > 0 for sums in found)
+
     def mean_cost(self, point: str, name: str, seeds: Iterable[int]) -> float | None:
         """Mean over seeds of a field of the cost; None where any is not known."""
         found = [self.cells[point][s].cost(name) for s in seeds]
@@ -439,7 +444,7 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int
                 for one, runs in group:
                     points = [p for _, p in one.setting.curve(rival.name)]
                     shared = set(one.seeds(point)).intersection(*(one.seeds(p) for p in points))
-                    if points and shared:
+                    if points and shared and one.sums_to_some(bench.baseline, tail, shared):
                         usable.append(runs)
                         curves[runs.setting] = points
                 if not usable:

@@ -110,6 +110,17 @@ def test_reference_without_training_holds_for_every_seed(rows):
     assert (row.step_ratio, row.minutes, row.gain_per_minute) == (None, None, None)
 
 
+def test_reference_without_training_is_the_same_with_one_record_and_with_two(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    cells = folder / "steam-64" / "cells" / "most-popular"
+    first = one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "most-popular")
+    shutil.copytree(cells / "seed-0", cells / "seed-1")
+    record = json.loads((cells / "seed-1" / "record.json").read_text())
+    record["cell"]["seed"] = 1
+    (cells / "seed-1" / "record.json").write_text(json.dumps(record))
+    assert one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "most-popular") == first
+
+
 def test_costs_worked_by_hand(rows):
     # steps of 0.95 s against 0.5 s, plus the seed's share in both; trainings of 190 s against 100 s
     row = one(rows.methods, "steam-64", "eisam")

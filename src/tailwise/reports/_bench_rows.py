@@ -246,9 +246,9 @@ class _Gains:
         self.cells: dict[str, dict[int, Cell]] = {point: dict(c) for point, c in setting.cells.items()}
         base_seeds = self.cells[self.baseline]
         for m in bench.methods:  # a reference without training holds for every seed
-            found = list(self.cells.get(m.name, {}).values())
-            if m.role == "scale" and len(found) == 1 and found[0].record["cost"] is None:
-                self.cells[m.name] = dict.fromkeys(base_seeds, found[0])
+            found = self.cells.get(m.name, {})
+            if m.role == "scale" and found and all(c.record["cost"] is None for c in found.values()):
+                self.cells[m.name] = dict.fromkeys(base_seeds, found[min(found)])
         summed: dict[int, UserSums] = {}
         self.sums: dict[tuple[str, int], UserSums] = {}
         for point, seeds in self.cells.items():

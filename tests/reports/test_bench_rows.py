@@ -152,6 +152,15 @@ def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
     assert POOLED not in {row.setting for row in rows.methods}  # of a single setting
 
 
+def test_value_is_of_the_seeds_that_its_difference_is_of(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    shutil.rmtree(folder / "steam-64/cells/adamw/seed-0")
+    write_cell(folder / "steam-64", "eisam", 0, np.zeros(80, int))  # all first: a seed that is not compared
+    found = one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "eisam").found
+    for measure in (TAIL, ("recall", 10, "overall")):
+        assert found[measure].value == pytest.approx(found[measure].against.value)
+
+
 def test_setting_without_a_baseline_is_left_out_and_named(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), seeds=(0,), n_users=80)
     shutil.rmtree(folder / "shop-all/cells/adamw")

@@ -62,7 +62,8 @@ class Found:
     """One measure of one method.
 
     Attributes:
-        value: Mean over seeds; None when pooled, and where nothing was measured.
+        value: Mean over the seeds shared with the baseline; None when pooled, and where nothing was
+            measured.
         against: Relative difference from the baseline; None for the baseline itself and where it
             has nothing to be relative to.
         p_holm: Adjusted over the methods compared in this column; None for methods that are shown
@@ -280,9 +281,9 @@ class _Gains:
         )
 
     def mean_value(self, point: str, measure: Measure) -> float | None:
-        """Mean over the point's own seeds; None without targets in the segment."""
+        """Mean over the seeds that are compared; None without targets in the segment."""
         values = []
-        for seed in self.cells[point]:
+        for seed in self.seeds(point):
             sums = self.sums[point, seed]
             i = sums.column(measure)
             values.append(sums.values()[i])

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -8,7 +9,7 @@ from tailwise.evaluation import PairedRuns, compare, relative_difference, target
 from tailwise.reports import read_bench
 from tailwise.reports._bench_figure import bench_figure
 from tailwise.reports._bench_rows import POOLED, bench_rows
-from tailwise.reports._bench_tables import latex_tables, markdown_tables
+from tailwise.reports._bench_tables import bench_tables, latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 
 from .bench_records import CURVE, write_cell, write_records
@@ -177,6 +178,27 @@ def test_baseline_that_never_hits_the_tail_leaves_a_gap_not_an_error(tmp_path):
     assert one(rows.methods, "steam-64", "eisam").found[TAIL].against is None
     assert one(rows.methods, POOLED, "eisam").found[TAIL].against.settings == ("shop-all",)
     assert {row.setting for row in rows.beyond if row.k == 10} == {"shop-all"}
+
+
+def test_measure_that_leaves_a_setting_out_says_over_how_many_it_is_averaged(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), n_users=80)
+    for seed in (0, 1, 2):
+        write_cell(folder / "steam-64", "adamw", seed, np.full(80, 50))  # nothing within ten
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=20)
+    lines = [
+        line
+        for line in csv.DictReader(csv_table(bench, rows).splitlines())
+        if line["setting"] == POOLED and line["table"] in ("methods", "curves") and line["difference"]
+    ]
+    n_settings = {(line["quantity"], line["n_settings"]) for line in lines}
+    assert n_settings == {("ndcg@10", "1"), ("recall@10", "1"), ("ndcg@100", "2")}
+    pooled = [t for t in bench_tables(bench, rows) if t.section == POOLED]
+    for table in pooled:
+        for row in table.rows:
+            for name, entry in zip(table.header, row, strict=True):
+                if name.endswith(("NDCG@10", "Recall@10", "NDCG@100")) and "p," not in name:
+                    assert entry.text.endswith(" (1 of 2 settings)") == name.endswith("@10"), name
 
 
 def test_baseline_that_hits_no_tail_with_the_seeds_of_a_curve_leaves_a_gap_not_an_error(tmp_path):

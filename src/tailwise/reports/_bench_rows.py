@@ -91,7 +91,8 @@ class MethodRow:
         setting: Its name, or :data:`POOLED`.
         method: The method.
         n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
-        n_settings: Settings averaged: 1, or how many the method was run in.
+        n_settings: 1, or how many settings the method was run in; a measure is averaged over fewer
+            where the baseline has nothing of it (``against.settings``).
         found: By (metric, length of the list, segment).
         kept: Non-inferiority of overall NDCG, without a verdict where there are fewer than three
             seeds; None for the baseline.

@@ -17,6 +17,7 @@ from tailwise.reports._bench_rows import (
     CurveRow,
     Found,
     K,
+    Measure,
     MethodRow,
     RevenueRow,
     TuningRow,
@@ -211,7 +212,7 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
                 Entry(row.method.label),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(_relative(row.found[measure]) for measure in MEASURES),
+                *(_relative(row.found[measure], row.n_settings) for measure in MEASURES),
                 Entry(_p(row.found["ndcg", K, "tail"])),
                 Entry(_kept(row)),
             )
@@ -222,7 +223,10 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
 
 
 def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table:
-    show = _relative if section == POOLED else _measured
+    def show(row: CurveRow, measure: Measure) -> Entry:
+        found = row.found[measure]
+        return _relative(found, row.n_settings) if section == POOLED else _measured(found)
+
     return Table(
         section,
         f"Curves over each knob; differences in per cent of {baseline}",
@@ -233,7 +237,7 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
                 Entry(_knob(row.knob, row.value)),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(show(row.found["ndcg", k, part]) for k in (K, DEEP) for part in _PARTS),
+                *(show(row, ("ndcg", k, part)) for k in (K, DEEP) for part in _PARTS),
             )
             for row in rows
         ),
@@ -322,8 +326,13 @@ def _measured(found: Found) -> Entry:
     return Entry(f"{number(found.value)} ({_difference(found.against)})", found.is_gain)
 
 
-def _relative(found: Found) -> Entry:
-    return Entry(NOTHING if found.against is None else _difference(found.against), found.is_gain)
+def _relative(found: Found, n_settings: int) -> Entry:
+    """The difference, and over how many settings where the baseline of some has nothing of this measure."""
+    if found.against is None:
+        return Entry(NOTHING)
+    n_averaged = len(found.against.settings)
+    fewer = "" if n_averaged == n_settings else f" ({n_averaged} of {n_settings} settings)"
+    return Entry(_difference(found.against) + fewer, found.is_gain)
 
 
 def _difference(d: RelativeDifference | BeyondCurve) -> str:

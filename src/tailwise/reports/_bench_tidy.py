@@ -208,7 +208,7 @@ def _found(measure: Measure, found: Found) -> dict[str, Any]:
     if d is not None:
         line |= {"baseline_value": d.baseline_value, "difference": d.difference, "low": d.low}
         line |= {"high": d.high, "p_value": d.p_value, "p_holm": found.p_holm}
-        line |= {"variance": d.variance}
+        line |= {"variance": d.variance, "n_seeds": d.n_seeds, "n_settings": len(d.settings)}
     return line
 
 

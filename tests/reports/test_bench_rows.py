@@ -7,10 +7,11 @@ import pytest
 
 from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
-from tailwise.reports._bench_figure import bench_figure
+from tailwise.reports._bench_figure import _curves, _lines, bench_figure
 from tailwise.reports._bench_rows import POOLED, bench_rows
 from tailwise.reports._bench_tables import bench_tables, latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
+from tailwise.reports._palette import styles
 
 from .bench_records import CURVE, write_cell, write_records
 
@@ -215,6 +216,34 @@ def test_curves_hold_every_value_of_the_knob(rows):
     for setting in ("steam-64", POOLED):
         values = [row.value for row in rows.curves if row.setting == setting]
         assert values == sorted(CURVE)
+
+
+@pytest.mark.parametrize(
+    ("knob", "settings", "starts"),
+    [
+        ("logit_adjustment", {"optimizer": "adamw", "logit_adjustment": 0.1}, True),
+        ("logit_adjustment", {"optimizer": "sam", "logit_adjustment": 0.1}, False),  # at SAM
+        ("rho", {"optimizer": "sam", "rho": 0.1, "logit_adjustment": 0.0}, True),
+        ("rho", {"optimizer": "sam", "rho": 0.1, "logit_adjustment": 0.2}, False),
+        ("gamma", {"optimizer": "eisam", "gamma": 0.0, "logit_adjustment": 0.0}, False),
+    ],
+)
+def test_curve_starts_at_the_baseline_where_that_is_its_knob_at_zero(tmp_path, knob, settings, starts):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), seeds=(0,), n_users=80)
+    for file in (folder / "steam-64" / "cells").glob("*/*/record.json"):
+        record = json.loads(file.read_text())
+        name = record["cell"]["method"]
+        record["settings"] = {"name": name, "optimizer": "adamw", "logit_adjustment": 0.0}
+        if record["cell"]["curve"] is not None:
+            record["cell"]["curve"]["knob"] = knob
+            record["settings"] = {"name": name} | settings
+        file.write_text(json.dumps(record))
+    rows = bench_rows(read_bench(folder), n_resamples=20)
+    assert {row.starts_at_baseline for row in rows.curves} == {starts}
+    curves = _curves(rows, "steam-64")
+    joined = _lines(curves, styles([{"name": "logit-adjustment", "role": "treatment"}]))
+    assert ((joined[0]["x"], joined[0]["y"]) == (0.0, 0.0)) == starts
+    assert len(joined) == len(CURVE) + starts
 
 
 def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):

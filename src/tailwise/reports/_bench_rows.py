@@ -48,6 +48,7 @@ K = 10  # length of the judged list
 DEEP = 100  # beside it: rare items are hit more often there, so less of what is seen is chance
 _LEAST_EXTRA = 0.1  # of the baseline's training time; less is the clock's noise
 LEVEL = 0.05  # of the Holm-adjusted tests
+_NOTHING_AT_ZERO = ("logit_adjustment", "reweighting", "resampling", "rerank", "rho")  # knobs
 POOLED = "pooled"  # stands for a setting's name
 Measure = tuple[str, int, str]  # metric, length of the list, segment
 MEASURES: tuple[Measure, ...] = tuple(
@@ -115,7 +116,18 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One value of a method's knob, in one setting or pooled."""
+    """One value of a method's knob, in one setting or pooled.
+
+    Attributes:
+        setting: Its name, or :data:`POOLED`.
+        method: The method.
+        knob: Name of the knob.
+        value: Of the knob.
+        n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
+        n_settings: As of :class:`MethodRow`.
+        found: By (metric, length of the list, segment).
+        starts_at_baseline: With the knob at zero the method is the baseline.
+    """
 
     setting: str
     method: Method
@@ -124,6 +136,7 @@ class CurveRow:
     n_seeds: int
     n_settings: int
     found: Mapping[Measure, Found]
+    starts_at_baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -411,9 +424,23 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
                     n_seeds=min(len(one.seeds(point)) for one in having),
                     n_settings=len(having),
                     found=found,
+                    starts_at_baseline=all(_starts_at_baseline(one, point) for one in having),
                 )
             )
     return rows
+
+
+def _starts_at_baseline(gains: _Gains, point: str) -> bool:
+    """Whether the baseline is trained as the point is, but for a knob that does nothing at zero.
+
+    Logit adjustment on top of SAM begins at SAM; γ of 0 weighs items evenly. Neither is the baseline.
+    """
+    seed = gains.seeds(point)[0]
+    of_point, of_baseline = gains.cells[point][seed], gains.cells[gains.baseline][seed]
+    own, base = of_point.record["settings"], of_baseline.record["settings"]
+    turned = {"name", of_point.knob} | ({"optimizer"} if of_point.knob == "rho" else set())
+    is_same = all(own.get(name) == value for name, value in base.items() if name not in turned)
+    return of_point.knob in _NOTHING_AT_ZERO and is_same
 
 
 def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int) -> list[BeyondRow]:

@@ -4,8 +4,8 @@
 
 A page shows a part of a table: between `<!-- table of FOLDER: SECTION; TITLE -->` and
 `<!-- end of table -->`, the columns of its header and the rows that it names in the columns "method",
-"curve of" and "knob". FOLDER lies under `benchmarks/results`; a heading of its `tables.md` begins with
-SECTION, and one below it with TITLE. A new row is a line that holds its name alone.
+"curve of" and "knob". FOLDER lies under `benchmarks/results`; a heading of its `tables.md`, one only, begins
+with SECTION, and one below it with TITLE. A new row is a line that holds its name alone.
 """
 
 import re
@@ -51,13 +51,26 @@ def _refreshed_block(block: re.Match[str], results: Path) -> str:
 
 
 def _table(text: str, section: str, title: str, file: Path) -> list[Row]:
-    """Rows of the first table under a heading that begins with ``title``, in the section."""
-    for part in text.split("\n## ")[1:]:
-        if part.startswith(section):
-            for table in part.split("\n### ")[1:]:
-                if table.startswith(title):
-                    return _read(table)[1]
-    raise ValueError(f"a table must be in {file}; got section {section!r}, title {title!r}.")
+    """Rows of the one table whose heading begins with ``title``, in the one section."""
+    part = _only(text.split("\n## ")[1:], section, f"section of {file}")
+    return _read(_only(part.split("\n### ")[1:], title, f"table of {section!r} in {file}"))[1]
+
+
+def _only(parts: list[str], name: str, what: str) -> str:
+    """The one part whose heading begins with the words or numbers of ``name``.
+
+    Raises:
+        ValueError: none does, or several.
+    """
+    whole = re.compile(re.escape(name) + r"(?!\w|,\d)")  # "shop, 1" is not the beginning of "shop, 1,024"
+    found = [part for part in parts if whole.match(part)]
+    if len(found) == 1:
+        return found[0]
+    headings = "; ".join(part.partition("\n")[0] for part in found or parts)
+    raise ValueError(
+        f"a page must name one {what}; got {name!r}, which {len(found)} headings begin with.\n"
+        f"  Write more of one of: {headings}."
+    )
 
 
 def _read(text: str) -> tuple[list[str], list[Row]]:

@@ -1,5 +1,7 @@
 """Numbers on pages are those of the records' tables, and are brought in line by one command."""
 
+import re
+
 import pytest
 
 from refresh_shown_tables import PAGES, ROOT, refreshed
@@ -71,13 +73,38 @@ def test_named_rows_and_columns_come_from_the_tables_and_nothing_else_changes(re
         ("| SAM |", "| LookSAM |", "got 'LookSAM': 0"),
         ("| τ = 0.1 |", "| |", r"got 'A \\\\\| B': 2"),
         ("| method | tail |", "| method | head |", "columns must be among method, overall, tail"),
-        ("own: shop;", "own: store;", "got section 'store', title 'NDCG@10 and cost'"),
+        (
+            "own: shop;",
+            "own: store;",
+            "one section of .*got 'store'.*0 headings.*Pooled over 2 settings; shop,",
+        ),
+        (
+            "; NDCG@10 and cost",
+            "; Recall",
+            "one table of 'shop' .*got 'Recall'.*: NDCG@10 and cost; NDCG@100",
+        ),
     ],
 )
 def test_what_the_tables_do_not_hold_is_named(results, old, new, message):
     assert old in PAGE
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         refreshed(PAGE.replace(old, new), results)
+
+
+def test_a_name_that_fits_several_headings_is_refused_and_they_are_named(results):
+    file = results / "own" / "tables.md"
+    shop = TABLES[TABLES.index("## shop") :]
+    file.write_text(TABLES + "\n" + shop.replace("all histories", "1,024 histories"))
+    with pytest.raises(
+        ValueError, match=r"(?s)got 'shop'.*2 headings.*shop, all histories; shop, 1,024 histories"
+    ):
+        refreshed(PAGE, results)
+    assert refreshed(PAGE.replace("own: shop;", "own: shop, 1,024;"), results)
+    with pytest.raises(ValueError, match=r"(?s)got 'shop, 1'.*0 headings"):
+        refreshed(PAGE.replace("own: shop;", "own: shop, 1;"), results)
+    file.write_text(TABLES + "\n### NDCG@10 and cost, again\n\n| method |\n| --- |\n| SAM |\n")
+    with pytest.raises(ValueError, match=r"(?s)got 'NDCG@10 and cost'.*2 headings.*NDCG@10 and cost, again"):
+        refreshed(PAGE, results)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

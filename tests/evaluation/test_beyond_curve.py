@@ -98,6 +98,19 @@ def test_one_seed_says_that_training_again_is_not_covered():
     assert one.low < one.difference < one.high
 
 
+def test_nothing_is_told_beyond_with_fewer_than_three_seeds():
+    for n_seeds, is_told in ((1, False), (2, False), (3, True)):
+        runs = world(np.random.default_rng(0), {**CURVE, "m": (1.0, 6.0)}, n_seeds=n_seeds, spread=0.0)
+        found = beyond_curve(runs, "m", ["low", "mid"], baseline="base")
+        assert (found.low > 0, found.is_beyond) == (True, is_told)
+
+
+def test_method_without_tail_quality_has_no_interval():
+    runs = world(np.random.default_rng(0), {**CURVE, "m": (2.0, 0.0)})
+    found = beyond_curve(runs, "m", ["low", "mid", "high"], baseline="base")
+    assert (found.difference < 0, found.low, found.high) == (True, None, None)
+
+
 def test_same_call_gives_the_same_interval():
     rng = np.random.default_rng(0)
     runs = world(rng, {**CURVE, "m": (1.0, 1.5)})

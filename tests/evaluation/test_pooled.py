@@ -136,6 +136,54 @@ def test_single_user_gives_a_difference_without_an_interval():
     assert non_inferiority(result).is_shown is None
 
 
+@pytest.mark.parametrize(("n_seeds", "covers"), [(2, 0.87), (3, 0.92), (5, 0.94)])
+def test_few_seeds_that_vary_ten_times_as_much_as_users_cover_what_the_page_says(n_seeds, covers):
+    # Binomial(20,000, .9): standard deviation 0.0021; the page rounds to 0.005
+    rng = np.random.default_rng(0)
+    missed = rng.normal(0, np.sqrt(11), 20_000)
+    seeds = 10 * rng.chisquare(n_seeds - 1, missed.size) / (n_seeds - 1)
+    freedom = np.array([satterthwaite([(1.0, 1000.0), (float(v), n_seeds - 1.0)]) for v in seeds])
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(1 + seeds)
+    assert np.mean(np.abs(missed) < reach) == pytest.approx(covers, abs=0.012)
+
+
+def test_three_seeds_in_every_setting_are_enough():
+    def of(n_seeds, setting):
+        return runs([[1, 1, 0, 0]] * n_seeds, [[1, 1, 1, 0]] * n_seeds, setting=setting)
+
+    enough = [relative_difference(of(n, "a"), **MEASURE).has_enough_seeds for n in (1, 2, 3)]
+    assert enough == [False, False, True]
+    assert not relative_difference([of(5, "a"), of(1, "b")], **MEASURE).has_enough_seeds
+
+
+def test_treatment_without_any_hit_has_a_difference_but_neither_interval_nor_p():
+    none = runs([[1, 1, 0, 0]] * 2, [[0, 0, 0, 0]] * 2)
+    for result in (
+        relative_difference(none, **MEASURE),
+        relative_difference([none, runs([[1, 1, 0, 0]] * 2, [[0, 0, 0, 0]] * 2, setting="b")], **MEASURE),
+    ):
+        assert result.difference == -1.0
+        assert (result.low, result.high, result.standard_error, result.p_value) == (None,) * 4
+        assert non_inferiority(result).is_shown is None
+    some = runs([[1, 1, 0, 0]] * 2, [[0, 1, 1, 0], [1, 1, 0, 1]], setting="b")
+    pooled = relative_difference([none, some], **MEASURE)  # one setting's variance is not known
+    assert (pooled.difference, pooled.low) == (pytest.approx((-1 + 0.25) / 2), None)
+
+
+def test_a_rarely_hit_null_is_not_told_a_loss():
+    # Two seeds with 0.4 hits each on either side: with an interval of width zero 17 % were losses.
+    # Allowed are 2.5 %; Binomial(400, .025) has a standard deviation of 0.008; three of them above is 0.049.
+    rng = np.random.default_rng(3)
+    told, n_compared = 0, 0
+    for _ in range(500):
+        left, right = (rng.random((2, 2, 200)) < 0.4 / 200).astype(float)
+        if left.sum() > 0:
+            result = relative_difference(runs(list(left), list(right)), **MEASURE)
+            told += result.high is not None and result.high < 0
+            n_compared += 1
+    assert told / n_compared < 0.049
+
+
 def test_baseline_without_any_hit_is_refused():
     with pytest.raises(
         DataError, match=r"baseline of 'a' must have some recall@1 in 'overall'.*got 0 over 2"

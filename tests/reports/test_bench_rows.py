@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -6,9 +7,11 @@ import pytest
 
 from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
+from tailwise.reports._bench_figure import _curves, _lines, bench_figure
 from tailwise.reports._bench_rows import POOLED, bench_rows
-from tailwise.reports._bench_tables import markdown_tables
+from tailwise.reports._bench_tables import bench_tables, latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
+from tailwise.reports._palette import styles
 
 from .bench_records import CURVE, write_cell, write_records
 
@@ -79,10 +82,45 @@ def test_p_values_count_the_compared_methods_only(rows):
     assert smallest.p_holm == pytest.approx(min(1.0, 4 * smallest.against.p_value))
 
 
+def test_method_without_a_hit_has_no_interval_and_counts_among_those_compared(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), n_users=120)
+    for setting in ("steam-64", "shop-all"):
+        for seed in (0, 1, 2):
+            write_cell(folder / setting, "sam", seed, np.full(120, 200))
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=50)
+    for setting in ("steam-64", POOLED):
+        found = {row.method.name: row.found[TAIL] for row in rows.methods if row.setting == setting}
+        none = found["sam"]
+        assert (none.against.difference, none.against.low, none.against.p_value) == (-1.0, None, None)
+        assert (none.p_holm, none.is_gain) == (None, False)
+        tested = [f for f in found.values() if f.p_holm is not None]
+        smallest = min(tested, key=lambda f: f.against.p_value)
+        assert smallest.p_holm == pytest.approx(4 * smallest.against.p_value)  # three, and the one without
+    page = markdown_tables(bench, rows)
+    assert "| 0.0000 (−100.0\u202f%) | – |" in page  # tail NDCG@10 and its Holm p
+    assert "%, −100.0 to −100.0" not in page.replace("\u202f", "")
+    assert "\\%, $-$100.0 to $-$100.0" not in latex_tables(bench, rows).replace("\\,", "")
+    held = [r.result for r in rows.beyond if r.method.name == "sam"]
+    assert {(r.low, r.is_beyond) for r in held} == {(None, False)}
+    assert bench_figure(bench, rows) is not None
+
+
 def test_reference_without_training_holds_for_every_seed(rows):
     row = one(rows.methods, "steam-64", "most-popular")
     assert (row.n_seeds, row.found[TAIL].against.n_seeds) == (3, 3)
     assert (row.step_ratio, row.minutes, row.gain_per_minute) == (None, None, None)
+
+
+def test_reference_without_training_is_the_same_with_one_record_and_with_two(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    cells = folder / "steam-64" / "cells" / "most-popular"
+    first = one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "most-popular")
+    shutil.copytree(cells / "seed-0", cells / "seed-1")
+    record = json.loads((cells / "seed-1" / "record.json").read_text())
+    record["cell"]["seed"] = 1
+    (cells / "seed-1" / "record.json").write_text(json.dumps(record))
+    assert one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "most-popular") == first
 
 
 def test_costs_worked_by_hand(rows):
@@ -116,6 +154,15 @@ def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
     assert POOLED not in {row.setting for row in rows.methods}  # of a single setting
 
 
+def test_value_is_of_the_seeds_that_its_difference_is_of(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    shutil.rmtree(folder / "steam-64/cells/adamw/seed-0")
+    write_cell(folder / "steam-64", "eisam", 0, np.zeros(80, int))  # all first: a seed that is not compared
+    found = one(bench_rows(read_bench(folder), n_resamples=20).methods, "steam-64", "eisam").found
+    for measure in (TAIL, ("recall", 10, "overall")):
+        assert found[measure].value == pytest.approx(found[measure].against.value)
+
+
 def test_setting_without_a_baseline_is_left_out_and_named(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), seeds=(0,), n_users=80)
     shutil.rmtree(folder / "shop-all/cells/adamw")
@@ -134,10 +181,69 @@ def test_baseline_that_never_hits_the_tail_leaves_a_gap_not_an_error(tmp_path):
     assert {row.setting for row in rows.beyond if row.k == 10} == {"shop-all"}
 
 
+def test_measure_that_leaves_a_setting_out_says_over_how_many_it_is_averaged(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), n_users=80)
+    for seed in (0, 1, 2):
+        write_cell(folder / "steam-64", "adamw", seed, np.full(80, 50))  # nothing within ten
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=20)
+    lines = [
+        line
+        for line in csv.DictReader(csv_table(bench, rows).splitlines())
+        if line["setting"] == POOLED and line["table"] in ("methods", "curves") and line["difference"]
+    ]
+    n_settings = {(line["quantity"], line["n_settings"]) for line in lines}
+    assert n_settings == {("ndcg@10", "1"), ("recall@10", "1"), ("ndcg@100", "2")}
+    pooled = [t for t in bench_tables(bench, rows) if t.section == POOLED]
+    for table in pooled:
+        for row in table.rows:
+            for name, entry in zip(table.header, row, strict=True):
+                if name.endswith(("NDCG@10", "Recall@10", "NDCG@100")) and "p," not in name:
+                    assert entry.text.endswith(" (1 of 2 settings)") == name.endswith("@10"), name
+
+
+def test_baseline_that_hits_no_tail_with_the_seeds_of_a_curve_leaves_a_gap_not_an_error(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=80)
+    write_cell(folder / "steam-64", "adamw", 0, np.full(80, 50))
+    for value in CURVE:
+        for seed in (1, 2):
+            shutil.rmtree(folder / "steam-64" / "cells" / f"logit-adjustment@{value:g}" / f"seed-{seed}")
+    rows = bench_rows(read_bench(folder), n_resamples=20)
+    assert {row.k for row in rows.beyond} == {100}  # where the baseline hits the tail with seed 0 too
+
+
 def test_curves_hold_every_value_of_the_knob(rows):
     for setting in ("steam-64", POOLED):
         values = [row.value for row in rows.curves if row.setting == setting]
         assert values == sorted(CURVE)
+
+
+@pytest.mark.parametrize(
+    ("knob", "settings", "starts"),
+    [
+        ("logit_adjustment", {"optimizer": "adamw", "logit_adjustment": 0.1}, True),
+        ("logit_adjustment", {"optimizer": "sam", "logit_adjustment": 0.1}, False),  # at SAM
+        ("rho", {"optimizer": "sam", "rho": 0.1, "logit_adjustment": 0.0}, True),
+        ("rho", {"optimizer": "sam", "rho": 0.1, "logit_adjustment": 0.2}, False),
+        ("gamma", {"optimizer": "eisam", "gamma": 0.0, "logit_adjustment": 0.0}, False),
+    ],
+)
+def test_curve_starts_at_the_baseline_where_that_is_its_knob_at_zero(tmp_path, knob, settings, starts):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), seeds=(0,), n_users=80)
+    for file in (folder / "steam-64" / "cells").glob("*/*/record.json"):
+        record = json.loads(file.read_text())
+        name = record["cell"]["method"]
+        record["settings"] = {"name": name, "optimizer": "adamw", "logit_adjustment": 0.0}
+        if record["cell"]["curve"] is not None:
+            record["cell"]["curve"]["knob"] = knob
+            record["settings"] = {"name": name} | settings
+        file.write_text(json.dumps(record))
+    rows = bench_rows(read_bench(folder), n_resamples=20)
+    assert {row.starts_at_baseline for row in rows.curves} == {starts}
+    curves = _curves(rows, "steam-64")
+    joined = _lines(curves, styles([{"name": "logit-adjustment", "role": "treatment"}]))
+    assert ((joined[0]["x"], joined[0]["y"]) == (0.0, 0.0)) == starts
+    assert len(joined) == len(CURVE) + starts
 
 
 def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,43 @@ def test_bold_stands_only_where_an_interval_lies_above_zero(bench, rows):
         low = re.search(r", ([+−]?[\d.]+) to", cell)
         assert low is not None, cell
         assert low[1].startswith("+"), cell
+
+
+@pytest.mark.parametrize(("n_seeds", "words"), [(1, "one seed"), (2, "two seeds")])
+def test_fewer_than_three_seeds_are_marked_and_neither_bold_nor_judged(tmp_path, n_seeds, words):
+    folder = write_records(tmp_path / "b", seeds=range(n_seeds), n_users=300)
+    few = read_bench(folder)
+    found = bench_rows(few, n_resamples=50)
+    page, tex = markdown_tables(few, found), latex_tables(few, found)
+    cells = [cell for line in page.splitlines() if line.startswith("| EISAM") for cell in line.split(" | ")]
+    assert words in cells
+    assert {"yes", "no", "not shown"}.isdisjoint(cells)
+    assert all("†" in cell for cell in cells if " to " in cell)
+    assert "| **" not in page
+    assert "†: fewer than three seeds" in page
+    assert "\\textbf" not in tex
+    assert "($\\dagger$: fewer than three seeds)" in tex
+    assert all(f.p_holm is None for row in found.methods for f in row.found.values())
+    assert {row.kept.is_shown for row in found.methods if row.kept} == {None}
+    assert not any(row.result.is_beyond for row in found.beyond)
+    lines = list(csv.DictReader(csv_table(few, found).splitlines()))
+    units = {"users", "items"} if n_seeds == 1 else {"users+seeds", "items+seeds"}
+    assert {line["variance"] for line in lines if line["low"]} == units
+
+
+def test_pooled_rows_with_one_seed_in_some_setting_are_marked(tmp_path):
+    folder = write_records(tmp_path / "b", n_users=300)
+    for seed in (1, 2):
+        shutil.rmtree(folder / "steam-1024" / "cells" / "eisam" / f"seed-{seed}")
+    part = read_bench(folder)
+    found = bench_rows(part, n_resamples=50)
+    (row,) = [r for r in found.methods if (r.setting, r.method.name) == ("pooled", "eisam")]
+    assert row.found["ndcg", 10, "tail"].against.low > 0
+    assert not row.found["ndcg", 10, "tail"].is_gain
+    pooled = next(t for t in bench_tables(part, found) if t.section == "pooled")
+    entries = next(r for r in pooled.rows if r[0].text.startswith("EISAM"))
+    assert entries[-1].text == "one seed"
+    assert all(e.text.endswith("†") and not e.is_bold for e in entries[3:-2])
 
 
 def test_markdown_tables_are_rectangular_and_escaped(bench, rows):

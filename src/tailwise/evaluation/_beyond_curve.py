@@ -15,7 +15,7 @@ from scipy import stats
 
 from tailwise.errors import DataError
 from tailwise.evaluation._evaluate import check_inputs
-from tailwise.evaluation._linearised import satterthwaite
+from tailwise.evaluation._linearised import LEAST_SEEDS, satterthwaite
 from tailwise.evaluation._pooled import user_gains
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import UserSums, ratios
@@ -137,7 +137,8 @@ class BeyondCurve:
         settings: Names of the settings averaged, each with the same weight.
         difference: Tail quality of the method minus that of the curve at the same overall quality,
             relative to the baseline's tail quality: 0.1 is ten per cent of it.
-        low: Lower end; None where fewer than two users contribute in some population.
+        low: Lower end; None where fewer than two users contribute in some population, or where the
+            method has no tail quality at all in some setting.
         high: Upper end; None likewise.
         degrees_of_freedom: None likewise.
         positions: Per setting, where the method's overall quality lies: ``"within"`` the curve's
@@ -161,12 +162,19 @@ class BeyondCurve:
     variance: str
 
     @property
+    def has_enough_seeds(self) -> bool:
+        """Three or more in every setting: the interval speaks of the method, not only of these models."""
+        return self.n_seeds >= LEAST_SEEDS
+
+    @property
     def is_beyond(self) -> bool:
         """The whole interval lies above zero, and the curve reaches down to the method's overall quality.
 
         Below the curve's range the rival might have bought as much tail for as much overall quality.
+        With fewer than three seeds nothing is told.
         """
-        return self.low is not None and self.low > 0 and "below" not in self.positions
+        is_above = self.low is not None and self.low > 0
+        return is_above and self.has_enough_seeds and "below" not in self.positions
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -242,7 +250,7 @@ def beyond_curve(
     difference = float(np.mean(gaps))
     components: list[tuple[float, float]] = []
     n_users = 0
-    is_known = True
+    is_known = all(one.has_hits for one in by_setting)
     for population in dict.fromkeys(one.population for one in settings):
         members = [i for i, one in enumerate(settings) if one.population == population]
         first = settings[members[0]]
@@ -295,6 +303,7 @@ class _Drawn:
     of_users: NDArray[np.float64]
     seed_variance: float
     noise_variance: float  # of what is new in each pair of user and seed; in users and in seeds
+    has_hits: bool  # of the method, in the segment
 
     @classmethod
     def of(cls, runs: ResampledRuns, points: Sequence[str], rng: np.random.Generator) -> "_Drawn":
@@ -335,6 +344,7 @@ class _Drawn:
             if n_seeds > 1
             else 0.0,
             noise_variance=noise,
+            has_hits=bool(observed[0, :, 1].sum() > 0),
         )
 
 

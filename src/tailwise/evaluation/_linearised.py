@@ -11,7 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Linearised", "clustered_variance", "crossed_variance", "linearise", "satterthwaite"]
+__all__ = [
+    "LEAST_SEEDS",
+    "Linearised",
+    "clustered_variance",
+    "crossed_variance",
+    "linearise",
+    "satterthwaite",
+]
+
+# With fewer, Satterthwaite's degrees of freedom are too many whenever the few seeds happen to agree: where
+# seeds vary ten times as much as users, 95 % intervals of two seeds cover 87 %, of three 92 %, of five 94 %.
+LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True, eq=False)

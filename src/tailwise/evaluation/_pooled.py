@@ -11,7 +11,13 @@ from scipy import stats
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import METRICS, check_metric
 from tailwise.evaluation._evaluate import check_inputs
-from tailwise.evaluation._linearised import Linearised, clustered_variance, linearise, satterthwaite
+from tailwise.evaluation._linearised import (
+    LEAST_SEEDS,
+    Linearised,
+    clustered_variance,
+    linearise,
+    satterthwaite,
+)
 from tailwise.evaluation._rankings import Rankings, check_same_cases
 from tailwise.evaluation._user_sums import UserSums, accuracy_sums
 from tailwise.schema import USER_INDEX
@@ -117,7 +123,8 @@ class RelativeDifference:
         baseline_value: Mean over seeds; None when several settings are pooled.
         value: The treatment's; None likewise.
         difference: Relative; 0.1 is ten per cent more.
-        low: Lower end; None where fewer than two users contribute in some population.
+        low: Lower end; None where fewer than two users contribute in some population, or where the
+            treatment has nothing at all in some setting: what never varies says nothing of chance.
         high: Upper end; None likewise.
         standard_error: None like ``low``.
         degrees_of_freedom: Of the t distribution (Satterthwaite); None like ``low``.
@@ -145,6 +152,11 @@ class RelativeDifference:
     n_targets: int
     variance: str
 
+    @property
+    def has_enough_seeds(self) -> bool:
+        """Three or more in every setting: the interval speaks of the method, not only of these models."""
+        return self.n_seeds >= LEAST_SEEDS
+
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
         return {**vars(self), "settings": list(self.settings)}
@@ -162,6 +174,9 @@ def relative_difference(
     Pooled, every setting weighs the same. Users of one population who appear in
     several settings are one cluster; seeds of different settings are independent. The interval is t
     with Satterthwaite's degrees of freedom: each population brings users-1, each setting seeds-1.
+
+    A treatment without any hit is minus one whatever users and seeds are drawn, so that its variance
+    would be zero and its p value too, by chance alone where hits are few. It gets neither interval nor p.
 
     Args:
         runs: Of one setting, or one per setting.
@@ -192,7 +207,7 @@ def relative_difference(
     n_settings = len(settings)
     components: list[tuple[float, float]] = []
     n_users = 0
-    is_known = True
+    is_known = all(part.has_hits for part in parts)
     for population in dict.fromkeys(one.population for one in settings):
         members = [i for i, one in enumerate(settings) if one.population == population]
         scattered = scatter_users(
@@ -266,7 +281,8 @@ def non_inferiority(result: RelativeDifference, *, margin: float = 0.02) -> NonI
     """Test whether quality was kept, up to a relative margin.
 
     Not the absence of a significant loss, which any small sample shows, but the presence of an
-    interval that rules a loss of ``margin`` out.
+    interval that rules a loss of ``margin`` out. With fewer than three seeds that is said of the trained
+    models at hand, not of the method (:attr:`RelativeDifference.has_enough_seeds`).
 
     Args:
         result: Of overall quality, one setting or pooled.
@@ -327,6 +343,7 @@ class _Part:
     linear: Linearised
     weights: NDArray[np.float64]  # [n_users]; targets of each user
     baseline_value: float
+    has_hits: bool  # of the treatment
 
 
 def _relative(runs: PairedRuns, metric: str, k: int, segment: str) -> _Part:
@@ -348,7 +365,7 @@ def _relative(runs: PairedRuns, metric: str, k: int, segment: str) -> _Part:
             f"got 0 over {weights.sum():,.0f} targets.\n  Compare absolute values with compare()."
         )
     value = float(below.sum()) / (below.shape[0] * float(weights.sum()))
-    return _Part(linearise(above - below, below), weights, value)
+    return _Part(linearise(above - below, below), weights, value, has_hits=bool(above.sum() > 0))
 
 
 def scatter_users(

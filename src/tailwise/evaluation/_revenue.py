@@ -15,7 +15,7 @@ from scipy import stats
 from tailwise.errors import DataError
 from tailwise.evaluation._accuracy import target_values
 from tailwise.evaluation._evaluate import check_pair
-from tailwise.evaluation._linearised import crossed_variance, linearise
+from tailwise.evaluation._linearised import LEAST_SEEDS, crossed_variance, linearise
 from tailwise.evaluation._rankings import Rankings
 from tailwise.evaluation._with_interval import WithInterval
 from tailwise.schema import ITEM_INDEX, USER_INDEX
@@ -51,6 +51,11 @@ class CapturedShare:
     value: WithInterval
     difference: WithInterval
     n_seeds: int
+
+    @property
+    def has_enough_seeds(self) -> bool:
+        """Three or more: the interval speaks of the method, not only of these trained models."""
+        return self.n_seeds >= LEAST_SEEDS
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

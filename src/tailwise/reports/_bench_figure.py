@@ -35,9 +35,10 @@ def bench_figure(bench: Bench, rows: BenchRows) -> str | None:
     """Draw a panel for all settings together and one for each, as a stand-alone SVG.
 
     Right of zero overall quality rises, above zero tail quality does, both in per cent of the
-    baseline with 95 % intervals. Solid marks are tail gains that remain after counting the
-    comparisons. The dashed vertical rule is the non-inferiority margin. Small numbers are the first
-    and the last value of a curve's knob. Methods shown for scale lie far outside and are left out.
+    baseline with 95 % intervals. Solid marks are tail gains, of three seeds or more, that remain after
+    counting the comparisons. The dashed vertical rule is the non-inferiority margin. Curves begin at
+    the baseline where that is their knob at zero; small numbers are the knob's first and last value.
+    Methods shown for scale lie far outside and are left out.
     An interval that would squeeze the panel runs out of its frame.
 
     Returns:
@@ -114,15 +115,26 @@ def _points(rows: BenchRows, setting: str) -> list[_Point]:
 
 
 def _curves(rows: BenchRows, setting: str) -> dict[str, list[dict[str, Any]]]:
-    """The baseline, then each value of the knob, by method."""
+    """Each value of the knob, by method."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in rows.curves:
         x, y = row.found["ndcg", K, "overall"].against, row.found["ndcg", K, "tail"].against
         if row.setting == setting and x is not None and y is not None:
             point: dict[str, Any] = {"x": 100 * x.difference, "y": 100 * y.difference, "order": row.value}
             point |= {"text": plain(row.value), "label": row.method.label}
+            point |= {"starts_at_baseline": row.starts_at_baseline}
             curves.setdefault(row.method.name, []).append(point)
     return {name: sorted(points, key=lambda p: p["order"]) for name, points in curves.items()}
+
+
+def _lines(curves: Mapping[str, list[dict[str, Any]]], looks: Mapping[str, Style]) -> list[dict[str, Any]]:
+    """Points to join by a line, from the baseline on where that is the knob at zero."""
+    start = {"x": 0.0, "y": 0.0, "order": 0.0}
+    return [
+        dict(p, color=looks[name].color, curve=name)
+        for name, curve in curves.items()
+        for p in ([start] if curve[0]["starts_at_baseline"] else []) + curve
+    ]
 
 
 def _panel(
@@ -164,11 +176,7 @@ def _panel(
     per_unit = (ys[1] - ys[0]) / _HEIGHT
     places = spread([m["y"] for m in named], step=_LABEL_STEP * per_unit, low=ys[0], high=ys[1])
     named = [dict(m, place=place) for m, place in zip(named, places, strict=True)]
-    lines = [
-        dict(p, color=looks[name].color, curve=name)
-        for name, curve in curves.items()
-        for p in ({"x": 0.0, "y": 0.0, "order": 0.0}, *curve)
-    ]
+    lines = _lines(curves, looks)
     ends = [
         dict(p, color=looks[name].color)
         for name, curve in curves.items()

@@ -48,6 +48,7 @@ K = 10  # length of the judged list
 DEEP = 100  # beside it: rare items are hit more often there, so less of what is seen is chance
 _LEAST_EXTRA = 0.1  # of the baseline's training time; less is the clock's noise
 LEVEL = 0.05  # of the Holm-adjusted tests
+_NOTHING_AT_ZERO = ("logit_adjustment", "reweighting", "resampling", "rerank", "rho")  # knobs
 POOLED = "pooled"  # stands for a setting's name
 Measure = tuple[str, int, str]  # metric, length of the list, segment
 MEASURES: tuple[Measure, ...] = tuple(
@@ -62,11 +63,13 @@ class Found:
     """One measure of one method.
 
     Attributes:
-        value: Mean over seeds; None when pooled, and where nothing was measured.
+        value: Mean over the seeds shared with the baseline; None when pooled, and where nothing was
+            measured.
         against: Relative difference from the baseline; None for the baseline itself and where it
             has nothing to be relative to.
         p_holm: Adjusted over the methods compared in this column; None for methods that are shown
-            for scale and for curve points.
+            for scale, for curve points, and where the comparison allows no test or has fewer than
+            three seeds.
     """
 
     value: float | None
@@ -75,9 +78,10 @@ class Found:
 
     @property
     def is_gain(self) -> bool:
-        """The interval lies above zero, and still does so after counting the comparisons."""
-        low = None if self.against is None else self.against.low
-        return low is not None and low > 0 and self.p_holm is not None and self.p_holm < LEVEL
+        """The interval, of three seeds or more, lies above zero, also after counting the comparisons."""
+        if self.against is None or self.against.low is None or self.p_holm is None:
+            return False
+        return self.against.has_enough_seeds and self.against.low > 0 and self.p_holm < LEVEL
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,11 @@ class MethodRow:
         setting: Its name, or :data:`POOLED`.
         method: The method.
         n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
-        n_settings: Settings averaged: 1, or how many the method was run in.
+        n_settings: 1, or how many settings the method was run in; a measure is averaged over fewer
+            where the baseline has nothing of it (``against.settings``).
         found: By (metric, length of the list, segment).
-        kept: Non-inferiority of overall NDCG; None for the baseline.
+        kept: Non-inferiority of overall NDCG, without a verdict where there are fewer than three
+            seeds; None for the baseline.
         step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
         minutes: Of training, mean over seeds; None likewise.
         gain_per_minute: Relative gain in tail NDCG per minute of training beyond the baseline's;
@@ -110,7 +116,18 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One value of a method's knob, in one setting or pooled."""
+    """One value of a method's knob, in one setting or pooled.
+
+    Attributes:
+        setting: Its name, or :data:`POOLED`.
+        method: The method.
+        knob: Name of the knob.
+        value: Of the knob.
+        n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
+        n_settings: As of :class:`MethodRow`.
+        found: By (metric, length of the list, segment).
+        starts_at_baseline: With the knob at zero the method is the baseline.
+    """
 
     setting: str
     method: Method
@@ -119,6 +136,7 @@ class CurveRow:
     n_seeds: int
     n_settings: int
     found: Mapping[Measure, Found]
+    starts_at_baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,9 +261,9 @@ class _Gains:
         self.cells: dict[str, dict[int, Cell]] = {point: dict(c) for point, c in setting.cells.items()}
         base_seeds = self.cells[self.baseline]
         for m in bench.methods:  # a reference without training holds for every seed
-            found = list(self.cells.get(m.name, {}).values())
-            if m.role == "scale" and len(found) == 1 and found[0].record["cost"] is None:
-                self.cells[m.name] = dict.fromkeys(base_seeds, found[0])
+            found = self.cells.get(m.name, {})
+            if m.role == "scale" and found and all(c.record["cost"] is None for c in found.values()):
+                self.cells[m.name] = dict.fromkeys(base_seeds, found[min(found)])
         summed: dict[int, UserSums] = {}
         self.sums: dict[tuple[str, int], UserSums] = {}
         for point, seeds in self.cells.items():
@@ -277,13 +295,18 @@ class _Gains:
         )
 
     def mean_value(self, point: str, measure: Measure) -> float | None:
-        """Mean over the point's own seeds; None without targets in the segment."""
+        """Mean over the seeds that are compared; None without targets in the segment."""
         values = []
-        for seed in self.cells[point]:
+        for seed in self.seeds(point):
             sums = self.sums[point, seed]
             i = sums.column(measure)
             values.append(sums.values()[i])
         return None if not values or np.isnan(values).any() else float(np.mean(values))
+
+    def sums_to_some(self, point: str, measure: Measure, seeds: Iterable[int]) -> bool:
+        """Whether a point hits anything at all with these seeds."""
+        found = [self.sums[point, seed] for seed in seeds]
+        return any(sums.numerators[:, sums.column(measure)].sum() > 0 for sums in found)
 
     def mean_cost(self, point: str, name: str, seeds: Iterable[int]) -> float | None:
         """Mean over seeds of a field of the cost; None where any is not known."""
@@ -334,10 +357,15 @@ def _method_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Me
             n_seeds=min(len(one.seeds(method.name)) for one in present),
             n_settings=len(present),
             found=found,
-            kept=None if overall is None else non_inferiority(overall, margin=bench.about["margin"]),
+            kept=None if overall is None else _kept(overall, bench.about["margin"]),
         )
         rows.append(row if setting == POOLED else _with_cost(row, present[0]))
     return _with_holm(rows)
+
+
+def _kept(overall: RelativeDifference, margin: float) -> NonInferiority:
+    kept = non_inferiority(overall, margin=margin)
+    return kept if overall.has_enough_seeds else replace(kept, is_shown=None)
 
 
 def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
@@ -356,16 +384,23 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
 
 
 def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
-    """Adjust each measure over the methods that are compared, not over those shown for scale."""
+    """Adjust each measure over the methods that are compared, not over those shown for scale.
+
+    A comparison that allows no test counts as if its p were 1: left out, it would make the others'
+    p values smaller. So does one of fewer than three seeds, whose p is too small.
+    """
     adjusted: list[dict[Measure, Found]] = [dict(row.found) for row in rows]
     for measure in MEASURES:
-        tests = [
-            None if row.method.role == "scale" or (d := row.found[measure].against) is None else d.p_value
-            for row in rows
-        ]
-        for found, p in zip(adjusted, holm(tests), strict=True):
-            found[measure] = replace(found[measure], p_holm=p)
+        compared = [None if row.method.role == "scale" else row.found[measure].against for row in rows]
+        counted = [None if d is None else 1.0 if (p := _tested(d)) is None else p for d in compared]
+        for found, d, p in zip(adjusted, compared, holm(counted), strict=True):
+            found[measure] = replace(found[measure], p_holm=None if d is None or _tested(d) is None else p)
     return [replace(row, found=found) for row, found in zip(rows, adjusted, strict=True)]
+
+
+def _tested(against: RelativeDifference) -> float | None:
+    """Its p value; None where it has none, or fewer than three seeds."""
+    return against.p_value if against.has_enough_seeds else None
 
 
 def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[CurveRow]:
@@ -389,9 +424,23 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
                     n_seeds=min(len(one.seeds(point)) for one in having),
                     n_settings=len(having),
                     found=found,
+                    starts_at_baseline=all(_starts_at_baseline(one, point) for one in having),
                 )
             )
     return rows
+
+
+def _starts_at_baseline(gains: _Gains, point: str) -> bool:
+    """Whether the baseline is trained as the point is, but for a knob that does nothing at zero.
+
+    Logit adjustment on top of SAM begins at SAM; γ of 0 weighs items evenly. Neither is the baseline.
+    """
+    seed = gains.seeds(point)[0]
+    of_point, of_baseline = gains.cells[point][seed], gains.cells[gains.baseline][seed]
+    own, base = of_point.record["settings"], of_baseline.record["settings"]
+    turned = {"name", of_point.knob} | ({"optimizer"} if of_point.knob == "rho" else set())
+    is_same = all(own.get(name) == value for name, value in base.items() if name not in turned)
+    return of_point.knob in _NOTHING_AT_ZERO and is_same
 
 
 def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int) -> list[BeyondRow]:
@@ -424,7 +473,7 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int
                 for one, runs in group:
                     points = [p for _, p in one.setting.curve(rival.name)]
                     shared = set(one.seeds(point)).intersection(*(one.seeds(p) for p in points))
-                    if points and shared:
+                    if points and shared and one.sums_to_some(bench.baseline, tail, shared):
                         usable.append(runs)
                         curves[runs.setting] = points
                 if not usable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from tailwise.evaluation import BeyondCurve, RelativeDifference
 from tailwise.reports._bench_records import Bench, Setting
 from tailwise.reports._bench_rows import (
     DEEP,
@@ -16,6 +17,7 @@ from tailwise.reports._bench_rows import (
     CurveRow,
     Found,
     K,
+    Measure,
     MethodRow,
     RevenueRow,
     TuningRow,
@@ -37,6 +39,8 @@ __all__ = ["Entry", "Table", "bench_tables", "latex_tables", "markdown_tables"]
 
 _METRICS = {"ndcg": "NDCG", "recall": "Recall"}
 _PARTS = ("overall", "head", "tail")
+_FEW_SEEDS = "†"
+_TOO_FEW = {1: "one seed", 2: "two seeds"}  # for a verdict
 _POSITIONS = {"within": "within", "above": "above: held against the best", "below": "below: no claim"}
 
 
@@ -117,13 +121,15 @@ def latex_tables(bench: Bench, rows: BenchRows) -> str:
     parts = ["% Written by `tailwise bench` from its records. \\usepackage{booktabs,graphicx}"]
     for table in bench_tables(bench, rows):
         where = "Pooled" if table.section == POOLED else titles[table.section]
+        is_marked = any(_FEW_SEEDS in entry.text for row in table.rows for entry in row)
+        note = f" ({_FEW_SEEDS}: fewer than three seeds)" if is_marked else ""
         body = [" & ".join(map(_latex, table.header)), "\\midrule"]
         body += [" & ".join(_bold_latex(entry) for entry in row) for row in table.rows]
         parts.append(
             "\n".join(
                 [
                     "\\begin{table}",
-                    f"\\caption{{{_latex(f'{where}: {table.title}')}}}",
+                    f"\\caption{{{_latex(f'{where}: {table.title}{note}')}}}",
                     "\\resizebox{\\textwidth}{!}{%",
                     f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
                     "\\toprule",
@@ -206,7 +212,7 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
                 Entry(row.method.label),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(_relative(row.found[measure]) for measure in MEASURES),
+                *(_relative(row.found[measure], row.n_settings) for measure in MEASURES),
                 Entry(_p(row.found["ndcg", K, "tail"])),
                 Entry(_kept(row)),
             )
@@ -217,7 +223,10 @@ def _pooled_table(section: str, rows: Sequence[MethodRow], baseline: str) -> Tab
 
 
 def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table:
-    show = _relative if section == POOLED else _measured
+    def show(row: CurveRow, measure: Measure) -> Entry:
+        found = row.found[measure]
+        return _relative(found, row.n_settings) if section == POOLED else _measured(found)
+
     return Table(
         section,
         f"Curves over each knob; differences in per cent of {baseline}",
@@ -228,7 +237,7 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
                 Entry(_knob(row.knob, row.value)),
                 Entry(str(row.n_settings)),
                 Entry(str(row.n_seeds)),
-                *(show(row.found["ndcg", k, part]) for k in (K, DEEP) for part in _PARTS),
+                *(show(row, ("ndcg", k, part)) for k in (K, DEEP) for part in _PARTS),
             )
             for row in rows
         ),
@@ -245,10 +254,7 @@ def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str, k: int
                 Entry(row.method.label + ("" if row.at is None else f" ({_knob(*row.at)})")),
                 Entry(row.rival.label),
                 Entry(row.knob),
-                Entry(
-                    _with_interval(row.result.difference, row.result.low, row.result.high),
-                    row.result.is_beyond,
-                ),
+                Entry(_difference(row.result), row.result.is_beyond),
                 Entry(_positions(row.result.positions)),
                 Entry(str(row.result.n_seeds)),
             )
@@ -317,18 +323,26 @@ def _knob(name: str, value: Any) -> str:
 def _measured(found: Found) -> Entry:
     if found.against is None:
         return Entry(number(found.value))
-    d = found.against
-    return Entry(f"{number(found.value)} ({_with_interval(d.difference, d.low, d.high)})", found.is_gain)
+    return Entry(f"{number(found.value)} ({_difference(found.against)})", found.is_gain)
 
 
-def _relative(found: Found) -> Entry:
-    d = found.against
-    return Entry(NOTHING if d is None else _with_interval(d.difference, d.low, d.high), found.is_gain)
+def _relative(found: Found, n_settings: int) -> Entry:
+    """The difference, and over how many settings where the baseline of some has nothing of this measure."""
+    if found.against is None:
+        return Entry(NOTHING)
+    n_averaged = len(found.against.settings)
+    fewer = "" if n_averaged == n_settings else f" ({n_averaged} of {n_settings} settings)"
+    return Entry(_difference(found.against) + fewer, found.is_gain)
 
 
-def _with_interval(difference: float, low: float | None, high: float | None) -> str:
-    ends = "" if low is None or high is None else f", {signed(100 * low, 1)} to {signed(100 * high, 1)}"
-    return f"{signed_percent(difference)}{ends}"
+def _difference(d: RelativeDifference | BeyondCurve) -> str:
+    return f"{signed_percent(d.difference)}{_ends(d.low, d.high, d.has_enough_seeds)}"
+
+
+def _ends(low: float | None, high: float | None, has_enough_seeds: bool) -> str:
+    if low is None or high is None:
+        return ""
+    return f", {signed(100 * low, 1)} to {signed(100 * high, 1)}{'' if has_enough_seeds else _FEW_SEEDS}"
 
 
 def _captured(row: RevenueRow | None) -> Entry:
@@ -337,9 +351,7 @@ def _captured(row: RevenueRow | None) -> Entry:
     d = row.share.difference
     if d.value is None or (d.value, d.low, d.high) == (0.0, 0.0, 0.0):
         return Entry(percent(row.share.value.value))
-    ends = (
-        "" if d.low is None or d.high is None else f", {signed(100 * d.low, 1)} to {signed(100 * d.high, 1)}"
-    )
+    ends = _ends(d.low, d.high, row.share.has_enough_seeds)
     return Entry(f"{percent(row.share.value.value)} ({signed(100 * d.value, 1)}{ends})")
 
 
@@ -350,10 +362,15 @@ def _p(found: Found) -> str:
 
 
 def _kept(row: MethodRow) -> str:
-    """Yes, no, or not shown: the interval lies above the margin, below it, or spans it."""
+    """Yes, no, or not shown: the interval lies above the margin, below it, or spans it.
+
+    Of fewer than three seeds no verdict, but their number.
+    """
     overall = row.found["ndcg", K, "overall"].against
-    if row.kept is None or row.kept.is_shown is None or overall is None or overall.high is None:
+    if row.kept is None or overall is None or overall.high is None:
         return NOTHING
+    if not overall.has_enough_seeds:
+        return _TOO_FEW[overall.n_seeds]
     if row.kept.is_shown:
         return "yes"
     return "no" if overall.high < -row.kept.margin else "not shown"
@@ -384,11 +401,16 @@ def _reading(bench: Bench) -> str:
     baseline, margin = bench.labels[bench.baseline], percent(bench.about["margin"], 0)
     level = percent(LEVEL, 0)
     return (
-        f"Differences are paired by user and seed, relative to {baseline}, with {CONFIDENCE} intervals over "
-        "users and training seeds. Intervals hold one by one; Holm's p values count the methods compared in "
-        "a column, not those shown for scale. **Bold**: the interval lies above zero and Holm's p is below "
-        f"{level}; for curves, the interval lies above zero and the curve reaches the method's overall "
-        f"quality. Those hold rival by rival: to be beyond all of them, each must be bold. "
+        f"Differences are paired by user and seed, relative to {baseline}, with {CONFIDENCE} intervals "
+        "over users and, where there are several, training seeds. Intervals hold one by one; Holm's p "
+        "values count the methods compared in a column, not those shown for scale. **Bold**: the interval "
+        f"lies above zero and Holm's p is below {level}; for curves, the interval lies above zero and the "
+        "curve reaches the method's overall quality. Those hold rival by rival: to be beyond all of them, "
+        f"each must be bold. {_FEW_SEEDS}: fewer than three seeds (pooled: in some setting). Of one seed "
+        "the interval holds the chance of users alone, of two it is too narrow where seeds differ much: "
+        "never bold, no Holm p, no verdict on overall. A method without a single hit has a difference, "
+        "but neither interval nor p: what never varies says nothing of chance. Holm counts both kinds "
+        "with p = 1. "
         f"Overall is kept where its interval lies above −{margin}, lost (no) where it lies below."
     )
 
@@ -432,6 +454,7 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "–": "--",
+    "†": "$\\dagger$",
     "\u202f": "\\,",
     "\n": " ",
     "α": "$\\alpha$",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tailwise.reports._bench_records import Bench
-from tailwise.reports._bench_rows import BenchRows, Found, Measure
+from tailwise.reports._bench_rows import BenchRows, Found, K, Measure
 
 __all__ = ["COLUMNS", "bench_results", "csv_table"]
 
@@ -29,6 +29,7 @@ COLUMNS = (
     "p_holm",
     "n_seeds",
     "n_settings",
+    "variance",  # what the interval holds: users (of sell-through: items), and seeds where there are several
     "note",
 )
 
@@ -132,6 +133,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             yield start | {
                 "quantity": "overall kept",
                 "p_value": row.kept.p_value,
+                "variance": _variance(row.found["ndcg", K, "overall"]),
                 "note": f"margin {row.kept.margin}: "
                 + {True: "shown", False: "not shown", None: "not known"}[row.kept.is_shown],
             }
@@ -159,6 +161,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             "high": result.high,
             "n_seeds": result.n_seeds,
             "n_settings": len(result.settings),
+            "variance": result.variance,
             "note": " ".join([*([] if beyond.at is None else [_knob(*beyond.at)]), *result.positions]),
         }
     for money in rows.revenue:
@@ -177,6 +180,8 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
             "high": share.difference.high,
             "n_seeds": share.n_seeds,
             "n_settings": 1,
+            "variance": ("users" if share.quantity == "revenue" else "items")
+            + ("+seeds" if share.n_seeds > 1 else ""),
             "note": f"of {share.total:.6g}",
         }
     for tuning in rows.tuning:
@@ -203,4 +208,9 @@ def _found(measure: Measure, found: Found) -> dict[str, Any]:
     if d is not None:
         line |= {"baseline_value": d.baseline_value, "difference": d.difference, "low": d.low}
         line |= {"high": d.high, "p_value": d.p_value, "p_holm": found.p_holm}
+        line |= {"variance": d.variance, "n_seeds": d.n_seeds, "n_settings": len(d.settings)}
     return line
+
+
+def _variance(found: Found) -> str | None:
+    return None if found.against is None else found.against.variance

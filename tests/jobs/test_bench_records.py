@@ -114,6 +114,14 @@ def test_a_method_that_was_left_out_for_a_while_may_not_come_back_otherwise(tune
     assert len(worked) == n_done
 
 
+def test_a_method_may_be_called_otherwise_in_tables(tuned, worked):
+    jobs.bench(declared(TAU), tuned, quiet=True)
+    n_done = len(worked)
+    jobs.bench(declared({**TAU, "label": "Logit adjustment"}), tuned, quiet=True)
+    assert len(worked) == n_done
+    assert json.loads((tuned / "bench.json").read_text())["methods"][1]["label"] == "Logit adjustment"
+
+
 def test_a_finished_cell_of_other_settings_is_refused(tuned, worked):
     jobs.bench(declared(TAU), tuned, quiet=True)
     (tuned / "bench.json").unlink()

@@ -157,10 +157,11 @@ def _declare(config: BenchConfig, out: Path) -> None:
 
 
 def _agrees(earlier: dict[str, Any], now: dict[str, Any]) -> bool:
-    """A declaration may differ in points that a curve has got beside those it had."""
+    """A declaration may differ in what a method is called in tables, and in points added to a curve."""
     had, has = earlier.get("curve") or {}, now.get("curve") or {}
     is_kept = all(set(values) <= set(has.get(knob, ())) for knob, values in had.items())
-    return is_kept and {**earlier, "curve": None} == {**now, "curve": None}
+    free = {"curve": None, "label": None}
+    return is_kept and {**earlier, **free} == {**now, **free}
 
 
 def _stages(

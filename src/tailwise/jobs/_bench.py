@@ -3,13 +3,13 @@
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -354,17 +354,14 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
             f"cell must be in the records; got {cell.text}, which {str(out)!r} does not hold.\n"
             "  Run the benchmark without --cell."
         )
-    again = out.parent / f"{out.name}.again"
-    shutil.rmtree(again, ignore_errors=True)
-    try:
+    with TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as folder:
+        again = Path(folder)
         model = None
         if config.method(method).is_rerank:
             first = _cells(config, out, setting, config.baseline, seed)[0]
             run_cell(config, again, first, None)
             model = BenchFolder(again).setting(setting).cell_work(config.baseline.name, seed).model
         found = run_cell(config, again, cell, model)
-    finally:
-        shutil.rmtree(again, ignore_errors=True)
     return {
         "recorded": record["test"],
         "found": found["test"],

@@ -31,7 +31,7 @@ lock: ## Write the versions of a fresh environment into constraints.txt
 
 demo: $(STAMP) ## Main job on real data with a real LLM: table, and runs/demo/report.html
 	$(BIN)/tailwise assets fetch ml-100k smollm2-135m
-	$(BIN)/tailwise run --data ml-100k --model smollm2-135m --optimizer adamw --optimizer eisam:name=flat,gamma=0,logit_adjustment=0.1 --out runs/demo --resume
+	$(BIN)/tailwise run --data ml-100k --model smollm2-135m --optimizer adamw --optimizer adamw:logit_adjustment=0.2 --optimizer eisam --out runs/demo --resume
 
 rollout-demo: $(STAMP) ## Two models served, two weeks simulated: one is ramped to everybody, another rolled back
 	$(BIN)/tailwise assets fetch ml-100k

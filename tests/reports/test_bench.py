@@ -11,7 +11,7 @@ from tailwise.reports import write_bench
 
 from .bench_records import write_records
 
-FILES = ("tables.md", "tables.csv", "tables.tex", "figure.svg", "results.json")
+FILES = ("tables.md", "tables.csv", "tables.tex", "figure.svg", "summary.svg", "results.json")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
 
 def test_every_promised_file_is_there_and_reads(folder):
     assert all((folder / name).stat().st_size > 500 for name in FILES)
-    ElementTree.parse(folder / "figure.svg")
+    for name in ("figure.svg", "summary.svg"):
+        ElementTree.parse(folder / name)
     results = json.loads((folder / "results.json").read_text())
     assert [s["name"] for s in results["settings"]] == ["steam-1024", "shop-all"]
     lines = list(csv.DictReader((folder / "tables.csv").read_text().splitlines()))

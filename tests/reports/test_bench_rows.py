@@ -240,7 +240,7 @@ def test_curve_starts_at_the_baseline_where_that_is_its_knob_at_zero(tmp_path, k
         file.write_text(json.dumps(record))
     rows = bench_rows(read_bench(folder), n_resamples=20)
     assert {row.starts_at_baseline for row in rows.curves} == {starts}
-    curves = _curves(rows, "steam-64")
+    curves = _curves(rows, "steam-64", 10)
     joined = _lines(curves, styles([{"name": "logit-adjustment", "role": "treatment"}]))
     assert ((joined[0]["x"], joined[0]["y"]) == (0.0, 0.0)) == starts
     assert len(joined) == len(CURVE) + starts

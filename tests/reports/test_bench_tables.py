@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailwise.reports import read_bench
-from tailwise.reports._bench_figure import _domain, bench_figure, spread
+from tailwise.reports._bench_figure import _domain, bench_figure, bench_summary, spread
 from tailwise.reports._bench_rows import bench_rows
 from tailwise.reports._bench_tables import _latex, bench_tables, latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import COLUMNS, bench_results, csv_table
 
-from .bench_records import METHODS, write_json, write_records
+from .bench_records import CURVE, METHODS, write_json, write_records
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,8 @@ def test_every_number_of_the_csv_reads_and_repeats_the_rows(bench, rows):
         == ["methods", "pooled", "eisam", "ndcg@10", "tail"]
     ]
     (row,) = [r for r in rows.methods if (r.setting, r.method.name) == ("pooled", "eisam")]
-    assert float(line["low"]) == row.found["ndcg", 10, "tail"].against.low
+    low = row.found["ndcg", 10, "tail"].against.low
+    assert line["low"] == f"{low:.10g}"  # the last digits are the processor's
     assert sum(line["table"] == "tuning" for line in lines) == 2 * 4 * 4  # settings, methods, trials
 
 
@@ -156,6 +157,29 @@ def test_figure_names_every_compared_method_and_no_reference(bench, rows):
     assert ">Most popular<" not in svg
     assert svg.count("margin −2") == 3
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_summary_shows_both_depths_of_methods_run_in_all_settings(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64", "shop-all"), n_users=200)
+    shutil.rmtree(folder / "shop-all" / "cells" / "sam")
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=20)
+    summary, figure = bench_summary(bench, rows), bench_figure(bench, rows)
+    assert ">SAM" not in summary
+    assert summary.count(">EISAM (rank, ρ)<") == 2
+    for depth, text in ((10, "ten"), (100, "a hundred")):
+        assert f">Overall NDCG@{depth}, % of AdamW<" in summary
+        assert f">Lists of {text}, mean over 2 settings<" in summary
+    for value in CURVE:
+        assert summary.count(f">{value}<") == 2  # of the one curve, at both depths
+    assert figure.count(">SAM (1 of 2)<") == 1  # pooled
+    assert figure.count(">SAM<") == 1
+    assert ">EISAM (rank, ρ) (" not in figure
+
+
+def test_one_setting_has_no_summary(tmp_path):
+    bench = read_bench(write_records(tmp_path / "b", settings=("steam-64",), n_users=80))
+    assert bench_summary(bench, bench_rows(bench, n_resamples=20)) is None
 
 
 def test_panel_holds_values_but_not_every_interval():

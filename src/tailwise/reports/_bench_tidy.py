@@ -35,13 +35,22 @@ COLUMNS = (
 
 
 def csv_table(bench: Bench, rows: BenchRows) -> str:
-    """Write all numbers in one tidy table; empty where there is none."""
+    """Write all numbers in one tidy table; empty where there is none.
+
+    With ten digits: the last of a float's differ from one processor to the next.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for line in _lines(bench, rows):
-        writer.writerow({name: "" if value is None else value for name, value in line.items()})
+        writer.writerow({name: _cell(value) for name, value in line.items()})
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else value
 
 
 def bench_results(bench: Bench, rows: BenchRows) -> dict[str, Any]:

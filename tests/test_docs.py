@@ -190,3 +190,29 @@ def test_every_stage_says_what_enters_and_shows_a_line() -> None:
         assert text.startswith('"""'), init
         assert "__all__" in text, init
         assert "One line" in text or ">>>" in text, init
+
+
+_NUMBER = r"[+−-]?\d[\d,]*(?:\.\d+)?"
+
+
+def differences(text: str) -> list[tuple[str, str, str]]:
+    """Every `x % (low to high)` or `x %, low to high` of a text, as plain numbers."""
+    plain = " ".join(text.replace("\u202f", " ").replace("−", "-").split())
+    pattern = rf"({_NUMBER}) ?%(?:\*\*)?,? \(?({_NUMBER}) to ({_NUMBER})"
+    return [tuple(n.replace(",", "") for n in found) for found in re.findall(pattern, plain)]  # type: ignore[misc]
+
+
+def is_rounded_from(shown: str, exact: str) -> bool:
+    """True if a number could be `exact`, a number of one decimal, written with fewer."""
+    step = 10.0 ** -len(shown.partition(".")[2])
+    return abs(float(shown) - float(exact)) <= step / 2 + 0.05 + 1e-9
+
+
+def test_every_difference_that_the_readme_tells_with_its_interval_stands_in_a_table_of_the_records() -> None:
+    tables = [file.read_text() for file in ROOT.glob("benchmarks/results/*/tables.md")]
+    recorded = {found for table in tables for found in differences(table)}
+    told = differences(README.split("<!-- end of table -->")[1])
+    assert len(told) >= 4
+    for one in told:
+        pairs = [list(zip(one, other, strict=True)) for other in recorded]
+        assert any(all(is_rounded_from(*pair) for pair in of_one) for of_one in pairs), one

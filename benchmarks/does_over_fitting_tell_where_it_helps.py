@@ -1,8 +1,8 @@
 """Does a baseline's over-fitting tell in which settings flatter training gains?
 
-    python benchmarks/does_over_fitting_tell_where_it_helps.py DECLARATION=FOLDER ... --output results
+    python benchmarks/does_over_fitting_tell_where_it_helps.py DECLARATION=FOLDER=SEED ... --output results
 
-``FOLDER`` is what ``tailwise bench DECLARATION --out FOLDER`` wrote, with the baseline's model of ``--seed``
+``FOLDER`` is what ``tailwise bench DECLARATION --out FOLDER`` wrote, with the baseline's model of ``SEED``
 still under ``work/`` and the gains of ``--method`` (the even draw with
 τ = 0.1) among its records. Of the baseline, on up to
 ``--targets`` training targets (of the histories that it was trained on) and as many validation targets: the
@@ -166,7 +166,7 @@ def measure_benchmark(
         measured = measure_setting(
             data, labels, recommender, n_histories=run.data.training_histories, seed=seed, n=n
         )
-        results.append({"setting": setting, **measured, "gain": gain})
+        results.append({"setting": setting, "seed": seed, **measured, "gain": gain})
         print(f"{setting}: done", flush=True)
     return results
 
@@ -217,22 +217,21 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, then one JSON line."""
     parser = argparse.ArgumentParser(description=QUESTION)
-    parser.add_argument("benchmarks", nargs="+", metavar="DECLARATION=FOLDER")
+    parser.add_argument("benchmarks", nargs="+", metavar="DECLARATION=FOLDER=SEED")
     parser.add_argument(
         "--method",
         action="append",
         help="whose gains, as name or name@value; the first that a setting has",
     )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", type=int, default=4000)
     parser.add_argument("--output", type=Path, help="folder for results/<date>-<question>")
     chosen = parser.parse_args(arguments)
     methods = chosen.method or list(METHODS)
     results: list[dict[str, Any]] = []
     for one in chosen.benchmarks:
-        declaration, _, folder = one.partition("=")
+        declaration, folder, seed = one.split("=")
         results += measure_benchmark(
-            Path(declaration), Path(folder), methods=methods, seed=chosen.seed, n=chosen.targets
+            Path(declaration), Path(folder), methods=methods, seed=int(seed), n=chosen.targets
         )
     text = table(results)
     record = {
@@ -244,8 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     print(json.dumps(record, ensure_ascii=False))
     if chosen.output:
-        folders = [one.partition("=")[0] for one in chosen.benchmarks]
-        config = {"declarations": folders, "methods": methods, "seed": chosen.seed, "targets": chosen.targets}
+        declared = [
+            {"declaration": d, "seed": int(s)} for d, _, s in (b.split("=") for b in chosen.benchmarks)
+        ]
+        config = {"benchmarks": declared, "methods": methods, "targets": chosen.targets}
         keep(chosen.output / f"{record['date']}-{SLUG}", record, config, text)
 
 

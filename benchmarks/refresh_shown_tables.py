@@ -4,8 +4,8 @@
 
 A page shows a part of a table: between `<!-- table of FOLDER: SECTION; TITLE -->` and
 `<!-- end of table -->`, the columns of its header and the rows that it names in the columns "method",
-"curve of" and "knob". FOLDER lies under `benchmarks/results`; a heading of its `tables.md`, one only, begins
-with SECTION, and one below it with TITLE. A new row is a line that holds its name alone.
+"against", "curve of" and "knob". FOLDER lies under `benchmarks/results`; a heading of its `tables.md`, one
+only, begins with SECTION, and one below it with TITLE. A new row is a line that holds its name alone.
 """
 
 import re
@@ -18,7 +18,7 @@ _BLOCK = re.compile(
     r"(?P<shown>.*?)(?P<end><!-- end of table -->)",
     re.DOTALL,
 )
-_KEYS = ("method", "curve of", "knob")
+_KEYS = ("method", "against", "curve of", "knob")
 Row = dict[str, str]
 
 

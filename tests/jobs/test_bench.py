@@ -355,6 +355,23 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
         ({"tuning_k": 0}, "tuning_k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
         ({"tuning_users": 0}, "tuning_users must be >= 1; got 0"),
+        (
+            {"comparisons": [{"method": "eisam", "against": "adam"}]},
+            "comparisons.against must be a method, or method@value of its curve; got 'adam'",
+        ),
+        (
+            {"comparisons": [{"method": "logit-adjustment@7", "against": "adamw"}]},
+            "comparisons.method must be a method, .* got 'logit-adjustment@7'",
+        ),
+        (
+            {"comparisons": [{"method": "eisam", "against": "eisam"}]},
+            "comparisons must be of two methods; got 'eisam' against 'eisam'",
+        ),
+        (
+            {"comparisons": [{"method": "eisam", "against": "adamw", "seeds": [0, 9]}]},
+            r"seeds of the comparison of 'eisam' against 'adamw' must be among \[0, 1\]; got \[9\]",
+        ),
+        ({"comparisons": [{"method": "eisam", "against": "adamw"}] * 2}, "must differ .* got one twice"),
         ({"margin": 1.0}, r"margin must be a fraction in \(0, 1\), .* got 1\.0"),
         ({"margin": 0}, r"margin must be a fraction in \(0, 1\), .* got 0.*\n  For two percent, write 0\.02"),
         ({"run": {"training": {"max_epochs": 0}}}, "max_epochs must be >= 1; got 0"),

@@ -13,7 +13,14 @@ import pytest
 from tailwise import jobs
 from tailwise.errors import ConfigError
 from tailwise.evaluation import Rankings
-from tailwise.jobs import BenchConfig, _bench, _bench_cell, config_from_dict, load_bench_config
+from tailwise.jobs import (
+    BenchComparison,
+    BenchConfig,
+    _bench,
+    _bench_cell,
+    config_from_dict,
+    load_bench_config,
+)
 from tailwise.jobs._bench_cell import Cell, finished_record, run_cell, run_trial
 from tailwise.jobs._bench_folder import BenchFolder, SettingFolder, sole_process_at
 from tailwise.jobs._bench_settings import check_settings_of_record, settings_of
@@ -120,6 +127,24 @@ def test_a_method_may_be_called_otherwise_in_tables(tuned, worked):
     jobs.bench(declared({**TAU, "label": "Logit adjustment"}), tuned, quiet=True)
     assert len(worked) == n_done
     assert json.loads((tuned / "bench.json").read_text())["methods"][1]["label"] == "Logit adjustment"
+
+
+def test_tables_take_labels_and_comparisons_from_the_declaration(tuned, worked):
+    jobs.bench(declared(TAU), tuned, quiet=True)
+    wanted = {"method": "tau@0.6", "against": "adamw", "family": "later", "seeds": [1]}
+    config = replace(
+        declared({**TAU, "label": "τ"}), comparisons=(BenchComparison("tau@0.6", "adamw", "later", (1,)),)
+    )
+    n_done = len(worked)
+    jobs.prepare_tables(config, tuned, quiet=True)
+    told = json.loads((tuned / "bench.json").read_text())
+    assert told["comparisons"] == [wanted]
+    assert told["methods"][1]["label"] == "τ"
+    assert len(worked) == n_done
+    with pytest.raises(ConfigError, match=r"where methods\.tau are declared otherwise"):
+        jobs.prepare_tables(declared({**TAU, "variant": {"logit_adjustment": 0.6}}), tuned, quiet=True)
+    jobs.prepare_tables(config, tuned / "elsewhere", quiet=True)  # nothing is there, so nothing is written
+    assert not (tuned / "elsewhere").exists()
 
 
 def test_a_finished_cell_of_other_settings_is_refused(tuned, worked):

@@ -7,7 +7,13 @@ Path("runs/first"))``.
 from tailwise.jobs._audit import audit
 from tailwise.jobs._audit_config import ESTIMATORS, AuditConfig
 from tailwise.jobs._bench import bench, bench_cell, prepare_tables
-from tailwise.jobs._bench_config import BenchConfig, BenchMethod, BenchSetting, load_bench_config
+from tailwise.jobs._bench_config import (
+    BenchComparison,
+    BenchConfig,
+    BenchMethod,
+    BenchSetting,
+    load_bench_config,
+)
 from tailwise.jobs._config import (
     DataConfig,
     EvaluationConfig,
@@ -28,6 +34,7 @@ __all__ = [
     "ESTIMATORS",
     "PRESETS",
     "AuditConfig",
+    "BenchComparison",
     "BenchConfig",
     "BenchMethod",
     "BenchSetting",

@@ -86,14 +86,19 @@ def bench(
 def prepare_tables(config: BenchConfig, out: Path, *, quiet: bool = False) -> None:
     """Make again what tables need and what is not kept with the records: the data of each setting.
 
+    What the declaration calls methods, and the comparisons that it wants shown, are taken over.
+
     Args:
         config: The benchmark.
         out: Its folder; settings that have records there are made ready, the others left alone.
         quiet: Say nothing on standard error.
 
     Raises:
+        ConfigError: ``out`` holds another benchmark.
         DataError: data of a setting are not where ``config`` says.
     """
+    if BenchFolder(out).declaration.is_file():
+        _declare(config, out)
     for setting in config.settings:
         folder = BenchFolder(out).setting(setting.name)
         if folder.description.is_file() and not folder.is_prepared():
@@ -150,6 +155,10 @@ def _declare(config: BenchConfig, out: Path) -> None:
             "rule": config.rule,
             "n_trials": config.n_trials,
             "settings": [setting.name for setting in config.settings],
+            "comparisons": [
+                {"method": c.method, "against": c.against, "family": c.family, "seeds": list(c.seeds)}
+                for c in config.comparisons
+            ],
             "declared": declared,
         },
         file,

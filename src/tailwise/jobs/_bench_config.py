@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
@@ -15,6 +16,7 @@ from tailwise.training import TrainingConfig
 
 __all__ = [
     "RERANK",
+    "BenchComparison",
     "BenchConfig",
     "BenchMethod",
     "BenchSetting",
@@ -209,6 +211,28 @@ def _ends(space: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
+class BenchComparison:
+    """A difference that tables show beside those from the baseline.
+
+    Attributes:
+        method: Whose; a method, or ``method@value``, a point of its curve.
+        against: From which, likewise.
+        family: Comparisons of one family are counted together (Holm), in a table of that title.
+        seeds: Of these alone; empty for all that both have.
+    """
+
+    method: str
+    against: str
+    family: str = "declared beforehand"
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What errors call it."""
+        return f"{self.method!r} against {self.against!r}"
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     """A declared comparison.
 
@@ -224,6 +248,7 @@ class BenchConfig:
         n_trials: Per setting and method, the same for all that have something to search; >= 1.
         tuning_users: Validation users that judge a trial, at most; >= 1.
         tuning_k: Length of the lists whose NDCG judges a trial, >= 1.
+        comparisons: Differences between methods to be shown beside those from the baseline.
         margin: Share of the baseline's overall NDCG@``tuning_k`` that a choice may cost, in (0, 1); also of
             the non-inferiority test, of NDCG@10.
     """
@@ -239,6 +264,7 @@ class BenchConfig:
     tuning_users: int = 4000
     tuning_k: int = 10
     margin: float = 0.02
+    comparisons: tuple[BenchComparison, ...] = field(default=(), metadata=WRITTEN_WHEN_SET)
 
     def __post_init__(self) -> None:
         for what, entries in (("settings", self.settings), ("methods", self.methods)):
@@ -260,6 +286,7 @@ class BenchConfig:
                 f"tested; got {list(self.more_tuning_seeds)}."
             )
         self._check_judging()
+        self._check_comparisons()
         for setting in self.settings:
             for method in self.methods:
                 for knobs in method.examples():
@@ -277,6 +304,26 @@ class BenchConfig:
                 f"margin must be a fraction in (0, 1), or no difference could show that quality is kept; got "
                 f"{self.margin}.\n  For two percent, write 0.02."
             )
+
+    def _check_comparisons(self) -> None:
+        points = {method.name for method in self.methods}
+        points |= {
+            f"{m.name}@{value:g}" for m in self.methods for values in m.curve.values() for value in values
+        }
+        for one in self.comparisons:
+            for what, point in (("method", one.method), ("against", one.against)):
+                if point not in points:
+                    raise ConfigError(
+                        f"comparisons.{what} must be a method, or method@value of its curve; got {point!r}."
+                    )
+            if one.method == one.against:
+                raise ConfigError(f"comparisons must be of two methods; got {one.text}.")
+            if unknown := [seed for seed in one.seeds if seed not in self.seeds]:
+                raise ConfigError(
+                    f"seeds of the comparison of {one.text} must be among {list(self.seeds)}; got {unknown}."
+                )
+        if len(set(self.comparisons)) < len(self.comparisons):
+            raise ConfigError("comparisons must differ from each other; got one twice.")
 
     @property
     def baseline(self) -> BenchMethod:

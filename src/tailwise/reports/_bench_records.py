@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from tailwise.errors import DataError
 from tailwise.evaluation import UNRANKED, Rankings
-from tailwise.reports._result_file import OneOf, Optional, ResultFile
+from tailwise.reports._result_file import OneOf, Optional, ResultFile, check_value, must_be
 from tailwise.schema import ITEM_INDEX, REVENUE, USER_INDEX
 from tailwise.segments import COLD, Segments
 
-__all__ = ["ROLES", "Bench", "Cell", "Method", "Setting", "read_bench"]
+__all__ = ["ROLES", "Bench", "Cell", "Comparison", "Method", "Setting", "read_bench"]
 
 ROLES = ("baseline", "rival", "eisam", "control", "scale")
 _BEYOND = 2**16 - 1  # n_better of a target that cannot be recommended, or that ranks beyond
@@ -46,6 +46,7 @@ _BENCH = _file(
         "settings": ["text"],
     }
 )
+_COMPARISON = {"method": "text", "against": "text", "family": "text", "seeds": ["int"]}
 _SETTING = _file(
     {
         "data": "text",
@@ -94,6 +95,23 @@ class Method:
     name: str
     label: str
     role: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference between two methods that ``bench.json`` wants shown.
+
+    Attributes:
+        method: Name of a method, or of a point of its curve (``method@value``).
+        against: From which, likewise.
+        family: Those of one are counted together.
+        seeds: Of these alone; empty for all that both have.
+    """
+
+    method: str
+    against: str
+    family: str
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +198,7 @@ class Bench:
         folder: Where it lies.
         about: The content of ``bench.json``.
         methods: In the order in which tables show them.
+        comparisons: Differences to show beside those from the baseline.
         settings: Those that have begun, in declared order.
         not_begun: Names of declared settings without a ``setting.json``.
     """
@@ -189,6 +208,7 @@ class Bench:
     methods: tuple[Method, ...]
     settings: tuple[Setting, ...]
     not_begun: tuple[str, ...] = field(default=())
+    comparisons: tuple[Comparison, ...] = field(default=())
 
     @property
     def baseline(self) -> str:
@@ -236,7 +256,19 @@ def read_bench(folder: str | Path) -> Bench:
         methods=methods,
         settings=tuple(_read_setting(folder / name, methods, about["seeds"]) for name in begun),
         not_begun=tuple(name for name in about["settings"] if name not in begun),
+        comparisons=_read_comparisons(folder / "bench.json", about, names),
     )
+
+
+def _read_comparisons(file: Path, about: Mapping[str, Any], names: list[str]) -> tuple[Comparison, ...]:
+    given = about.get("comparisons", [])  # older files have none
+    check_value(given, [_COMPARISON], "comparisons", str(file))
+    found = tuple(Comparison(c["method"], c["against"], c["family"], tuple(c["seeds"])) for c in given)
+    for one in found:
+        for point in (one.method, one.against):
+            if point.partition("@")[0] not in names:
+                raise must_be(str(file), "comparisons", f"of methods among {', '.join(names)}", point)
+    return found
 
 
 def _read_setting(folder: Path, methods: tuple[Method, ...], seeds: list[int]) -> Setting:

@@ -24,7 +24,7 @@ from tailwise.evaluation import (
     relative_difference,
     user_gains,
 )
-from tailwise.reports._bench_records import Bench, Cell, Method, Setting
+from tailwise.reports._bench_records import Bench, Cell, Comparison, Method, Setting
 from tailwise.schema import USER_INDEX
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "POOLED",
     "BenchRows",
     "BeyondRow",
+    "ComparisonRow",
     "CurveRow",
     "Found",
     "K",
@@ -140,6 +141,30 @@ class CurveRow:
 
 
 @dataclass(frozen=True)
+class ComparisonRow:
+    """A difference between two methods, in one setting or pooled.
+
+    Attributes:
+        setting: Its name, or :data:`POOLED`.
+        comparison: Which.
+        method: What tables call the one, with the value of its knob.
+        against: And the other, to which differences are relative.
+        n_seeds: Training seeds of both; pooled, of the setting with the fewest.
+        n_settings: As of :class:`MethodRow`.
+        found: By (metric, length of the list, segment); ``value`` is the method's, ``p_holm`` counts the
+            comparisons of the same family here.
+    """
+
+    setting: str
+    comparison: Comparison
+    method: str
+    against: str
+    n_seeds: int
+    n_settings: int
+    found: Mapping[Measure, Found]
+
+
+@dataclass(frozen=True)
 class BeyondRow:
     """A method held against the curve of a rival's knob, in one setting or pooled.
 
@@ -201,6 +226,7 @@ class BenchRows:
     Attributes:
         methods: Per setting in declared order, then pooled; within each, methods in declared order.
         curves: Per setting, then pooled.
+        comparisons: Per setting, then pooled; within each, in declared order.
         beyond: Per setting, then pooled.
         tuning: Per setting.
         revenue: Per setting with known revenue.
@@ -209,6 +235,7 @@ class BenchRows:
 
     methods: tuple[MethodRow, ...]
     curves: tuple[CurveRow, ...]
+    comparisons: tuple[ComparisonRow, ...]
     beyond: tuple[BeyondRow, ...]
     tuning: tuple[TuningRow, ...]
     revenue: tuple[RevenueRow, ...]
@@ -236,15 +263,15 @@ def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
     gains = [_Gains(bench, setting) for setting in compared]
     methods: list[MethodRow] = []
     curves: list[CurveRow] = []
-    for one in gains:
-        methods += _method_rows(bench, one.setting.name, [one])
-        curves += _curve_rows(bench, one.setting.name, [one])
-    if len(gains) > 1:
-        methods += _method_rows(bench, POOLED, gains)
-        curves += _curve_rows(bench, POOLED, gains)
+    comparisons: list[ComparisonRow] = []
+    for name, group in [(one.setting.name, [one]) for one in gains] + [(POOLED, gains)] * (len(gains) > 1):
+        methods += _method_rows(bench, name, group)
+        curves += _curve_rows(bench, name, group)
+        comparisons += _comparison_rows(bench, name, group)
     return BenchRows(
         methods=tuple(methods),
         curves=tuple(curves),
+        comparisons=tuple(comparisons),
         beyond=tuple(row for k in (K, DEEP) for row in _beyond_rows(bench, gains, k, n_resamples)),
         tuning=tuple(_tuning_rows(bench)),
         revenue=tuple(row for one in gains for row in _revenue_rows(bench, one)),
@@ -277,27 +304,30 @@ class _Gains:
             f"{setting.about['data']}, {self.users.size} users, {zlib.crc32(self.users.tobytes()):x}"
         )
 
-    def seeds(self, point: str) -> list[int]:
-        """Seeds that a point and the baseline both have."""
-        return sorted(self.cells.get(point, {}).keys() & self.cells[self.baseline].keys())
+    def seeds(self, point: str, against: str | None = None, among: Sequence[int] = ()) -> list[int]:
+        """Seeds that a point and the baseline, or another point, both have; among some, if any are given."""
+        shared = self.cells.get(point, {}).keys() & self.cells.get(against or self.baseline, {}).keys()
+        return sorted(shared & set(among) if among else shared)
 
-    def paired(self, point: str) -> PairedRuns | None:
-        """The point against the baseline; None without a common seed."""
-        seeds = self.seeds(point)
+    def paired(self, point: str, against: str | None = None, among: Sequence[int] = ()) -> PairedRuns | None:
+        """The point against the baseline, or another point; None without a common seed."""
+        seeds = self.seeds(point, against, among)
         if not seeds:
             return None
         return PairedRuns(
             setting=self.setting.name,
             population=self.population,
             users=self.users,
-            baseline=tuple(self.sums[self.baseline, s] for s in seeds),
+            baseline=tuple(self.sums[against or self.baseline, s] for s in seeds),
             treatment=tuple(self.sums[point, s] for s in seeds),
         )
 
-    def mean_value(self, point: str, measure: Measure) -> float | None:
+    def mean_value(
+        self, point: str, measure: Measure, against: str | None = None, among: Sequence[int] = ()
+    ) -> float | None:
         """Mean over the seeds that are compared; None without targets in the segment."""
         values = []
-        for seed in self.seeds(point):
+        for seed in self.seeds(point, against, among):
             sums = self.sums[point, seed]
             i = sums.column(measure)
             values.append(sums.values()[i])
@@ -384,18 +414,28 @@ def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
 
 
 def _with_holm(rows: Sequence[MethodRow]) -> list[MethodRow]:
-    """Adjust each measure over the methods that are compared, not over those shown for scale.
+    """Adjust each measure over the methods that are compared, not over those shown for scale."""
+    adjusted = _adjusted([row.found for row in rows], [row.method.role != "scale" for row in rows])
+    return [replace(row, found=found) for row, found in zip(rows, adjusted, strict=True)]
+
+
+def _adjusted(
+    rows: Sequence[Mapping[Measure, Found]], is_counted: Sequence[bool]
+) -> list[dict[Measure, Found]]:
+    """Holm's p of each measure over the rows that count.
 
     A comparison that allows no test counts as if its p were 1: left out, it would make the others'
     p values smaller. So does one of fewer than three seeds, whose p is too small.
     """
-    adjusted: list[dict[Measure, Found]] = [dict(row.found) for row in rows]
+    adjusted: list[dict[Measure, Found]] = [dict(found) for found in rows]
     for measure in MEASURES:
-        compared = [None if row.method.role == "scale" else row.found[measure].against for row in rows]
+        compared = [
+            found[measure].against if counts else None for found, counts in zip(rows, is_counted, strict=True)
+        ]
         counted = [None if d is None else 1.0 if (p := _tested(d)) is None else p for d in compared]
         for found, d, p in zip(adjusted, compared, holm(counted), strict=True):
             found[measure] = replace(found[measure], p_holm=None if d is None or _tested(d) is None else p)
-    return [replace(row, found=found) for row, found in zip(rows, adjusted, strict=True)]
+    return adjusted
 
 
 def _tested(against: RelativeDifference) -> float | None:
@@ -428,6 +468,46 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
                 )
             )
     return rows
+
+
+def _comparison_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[ComparisonRow]:
+    rows: list[ComparisonRow] = []
+    for one in bench.comparisons:
+        sides = (one.method, one.against, one.seeds)
+        present = [of for of in gains if of.seeds(*sides)]
+        if not present:
+            continue
+        pairs = [pair for of in present if (pair := of.paired(*sides)) is not None]
+        found = {
+            measure: Found(
+                value=None if setting == POOLED else present[0].mean_value(one.method, measure, *sides[1:]),
+                against=_compare(pairs, measure),
+            )
+            for measure in MEASURES
+        }
+        rows.append(
+            ComparisonRow(
+                setting=setting,
+                comparison=one,
+                method=_label_of_point(bench, present[0], one.method),
+                against=_label_of_point(bench, present[0], one.against),
+                n_seeds=min(len(of.seeds(*sides)) for of in present),
+                n_settings=len(present),
+                found=found,
+            )
+        )
+    families = dict.fromkeys(row.comparison.family for row in rows)
+    of_families = [[row for row in rows if row.comparison.family == family] for family in families]
+    return [
+        replace(row, found=found)
+        for family in of_families
+        for row, found in zip(family, _adjusted([r.found for r in family], [True] * len(family)), strict=True)
+    ]
+
+
+def _label_of_point(bench: Bench, gains: _Gains, point: str) -> str:
+    name, _, value = point.partition("@")
+    return bench.labels[name] + (f" ({gains.setting.knob(name)} = {value})" if value else "")
 
 
 def _starts_at_baseline(gains: _Gains, point: str) -> bool:

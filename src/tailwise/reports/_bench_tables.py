@@ -14,6 +14,7 @@ from tailwise.reports._bench_rows import (
     POOLED,
     BenchRows,
     BeyondRow,
+    ComparisonRow,
     CurveRow,
     Found,
     K,
@@ -85,6 +86,11 @@ def bench_tables(bench: Bench, rows: BenchRows) -> list[Table]:
             beyond = [r for r in rows.beyond if (r.setting, r.k) == (section, k)]
             tables += _if_rows(_beyond_table(section, beyond, baseline, k))
         tables += _if_rows(_curve_table(section, [r for r in rows.curves if r.setting == section], baseline))
+        compared = [r for r in rows.comparisons if r.setting == section]
+        for family in dict.fromkeys(r.comparison.family for r in compared):
+            tables += _if_rows(
+                _comparison_table(section, family, [r for r in compared if r.comparison.family == family])
+            )
         tables += _if_rows(_revenue_table(section, [r for r in rows.revenue if r.setting == section]))
         tables += _if_rows(_tuning_table(section, [r for r in rows.tuning if r.setting == section], bench))
     return tables
@@ -242,6 +248,47 @@ def _curve_table(section: str, rows: Sequence[CurveRow], baseline: str) -> Table
             for row in rows
         ),
     )
+
+
+def _comparison_table(section: str, family: str, rows: Sequence[ComparisonRow]) -> Table:
+    return Table(
+        section,
+        f"Comparisons, {family}; differences in per cent of the second method",
+        (
+            "method",
+            "against",
+            "settings",
+            "seeds",
+            *(
+                name
+                for k in (K, DEEP)
+                for name in (*(f"{part} NDCG@{k}" for part in _PARTS), f"Holm p, tail NDCG@{k}")
+            ),
+        ),
+        tuple(
+            (
+                Entry(row.method),
+                Entry(row.against),
+                Entry(str(row.n_settings)),
+                Entry(_seeds(row)),
+                *(
+                    entry
+                    for k in (K, DEEP)
+                    for entry in (
+                        *(_relative(row.found["ndcg", k, part], row.n_settings) for part in _PARTS),
+                        Entry(_p(row.found["ndcg", k, "tail"])),
+                    )
+                ),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _seeds(row: ComparisonRow) -> str:
+    """How many, and which where the comparison asks for some."""
+    asked = row.comparison.seeds
+    return f"{row.n_seeds} of {', '.join(map(str, asked))}" if asked else str(row.n_seeds)
 
 
 def _beyond_table(section: str, rows: Sequence[BeyondRow], baseline: str, k: int) -> Table:
@@ -403,7 +450,8 @@ def _reading(bench: Bench) -> str:
     return (
         f"Differences are paired by user and seed, relative to {baseline}, with {CONFIDENCE} intervals "
         "over users and, where there are several, training seeds. Intervals hold one by one; Holm's p "
-        "values count the methods compared in a column, not those shown for scale. **Bold**: the interval "
+        "values count the methods compared in a column, not those shown for scale; of comparisons between "
+        "other methods, those of the same table. **Bold**: the interval "
         f"lies above zero and Holm's p is below {level}; for curves, the interval lies above zero and the "
         "curve reaches the method's overall quality. Those hold rival by rival: to be beyond all of them, "
         f"each must be bold. {_FEW_SEEDS}: fewer than three seeds (pooled: in some setting). Of one seed "

@@ -12,7 +12,7 @@ __all__ = ["COLUMNS", "bench_results", "csv_table"]
 
 RESULTS_VERSION = 1  # of results.json; rises when a field changes its meaning or goes away
 COLUMNS = (
-    "table",  # methods, curves, beyond, revenue, tuning
+    "table",  # methods, curves, comparisons, beyond, revenue, tuning
     "setting",  # or "pooled"
     "method",
     "against",  # the baseline, or the rival whose curve it is
@@ -95,6 +95,19 @@ def bench_results(bench: Bench, rows: BenchRows) -> dict[str, Any]:
             }
             for row in rows.curves
         ],
+        "comparisons": [
+            {
+                "setting": row.setting,
+                "method": row.comparison.method,
+                "against": row.comparison.against,
+                "family": row.comparison.family,
+                "seeds": list(row.comparison.seeds),
+                "n_seeds": row.n_seeds,
+                "n_settings": row.n_settings,
+                "measures": _measures(row.found),
+            }
+            for row in rows.comparisons
+        ],
         "beyond": [
             {
                 **row.result.as_dict(),
@@ -155,6 +168,7 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
         start |= {"n_seeds": curve.n_seeds, "n_settings": curve.n_settings}
         for measure, found in curve.found.items():
             yield start | _found(measure, found)
+    yield from _comparison_lines(rows)
     for beyond in rows.beyond:
         result = beyond.result
         yield {
@@ -204,6 +218,15 @@ def _lines(bench: Bench, rows: BenchRows) -> Iterator[dict[str, Any]]:
                 "value": trial["value"],
                 "note": settings + (" (chosen)" if number == tuning.chosen else ""),
             }
+
+
+def _comparison_lines(rows: BenchRows) -> Iterator[dict[str, Any]]:
+    for row in rows.comparisons:
+        start: dict[str, Any] = {"table": "comparisons", "setting": row.setting}
+        start |= {"method": row.comparison.method, "against": row.comparison.against}
+        start |= {"note": row.comparison.family, "n_seeds": row.n_seeds, "n_settings": row.n_settings}
+        for measure, found in row.found.items():
+            yield start | _found(measure, found)
 
 
 def _knob(name: str, value: Any) -> str:

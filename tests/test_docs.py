@@ -208,10 +208,12 @@ def is_rounded_from(shown: str, exact: str) -> bool:
     return abs(float(shown) - float(exact)) <= step / 2 + 0.05 + 1e-9
 
 
-def test_every_difference_that_the_readme_tells_with_its_interval_stands_in_a_table_of_the_records() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_every_difference_told_with_its_interval_stands_in_a_table_of_the_records(page: str) -> None:
     tables = [file.read_text() for file in ROOT.glob("benchmarks/results/*/tables.md")]
     recorded = {found for table in tables for found in differences(table)}
-    told = differences(README.split("<!-- end of table -->")[1])
+    text = (ROOT / page).read_text()
+    told = differences(re.sub("<!-- table of.*?<!-- end of table -->", "", text, flags=re.DOTALL))
     assert len(told) >= 4
     for one in told:
         pairs = [list(zip(one, other, strict=True)) for other in recorded]

@@ -33,7 +33,8 @@ from tailwise.jobs._measure import cut_segments
 from tailwise.jobs._run_data import RunData, load_run_data, sample_users
 from tailwise.recommenders import Recommender, load_recommender
 from tailwise.reports import read_bench
-from tailwise.reports._bench_rows import DEEP, bench_rows
+from tailwise.reports._bench_row_types import DEEP
+from tailwise.reports._bench_rows import bench_rows
 
 SLUG = "does-over-fitting-tell-where-it-helps"
 QUESTION = "Does a baseline's over-fitting tell in which settings flatter training gains?"

@@ -8,8 +8,10 @@ import pytest
 from tailwise.errors import DataError
 from tailwise.evaluation import holm
 from tailwise.reports import read_bench
-from tailwise.reports._bench_rows import MEASURES, POOLED, bench_rows
-from tailwise.reports._bench_tables import bench_tables, latex_tables, markdown_tables
+from tailwise.reports._bench_pages import latex_tables, markdown_tables
+from tailwise.reports._bench_row_types import MEASURES, POOLED
+from tailwise.reports._bench_rows import bench_rows
+from tailwise.reports._bench_tables import bench_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 
 from .bench_records import write_json, write_records

@@ -8,8 +8,10 @@ import pytest
 from tailwise.evaluation import PairedRuns, compare, relative_difference, target_values
 from tailwise.reports import read_bench
 from tailwise.reports._bench_figure import _curves, _lines, bench_figure
-from tailwise.reports._bench_rows import POOLED, bench_rows
-from tailwise.reports._bench_tables import bench_tables, latex_tables, markdown_tables
+from tailwise.reports._bench_pages import latex_tables, markdown_tables
+from tailwise.reports._bench_row_types import POOLED
+from tailwise.reports._bench_rows import bench_rows
+from tailwise.reports._bench_tables import bench_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 from tailwise.reports._palette import styles
 

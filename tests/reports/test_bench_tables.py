@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tailwise.reports import read_bench
 from tailwise.reports._bench_figure import _domain, bench_figure, bench_summary, spread
+from tailwise.reports._bench_pages import _latex, latex_tables, markdown_tables
 from tailwise.reports._bench_rows import bench_rows
-from tailwise.reports._bench_tables import _latex, bench_tables, latex_tables, markdown_tables
+from tailwise.reports._bench_tables import bench_tables
 from tailwise.reports._bench_tidy import COLUMNS, bench_results, csv_table
 
 from .bench_records import CURVE, METHODS, write_json, write_records

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tailwise.reports._bench_figure import bench_figure, bench_summary
+from tailwise.reports._bench_pages import latex_tables, markdown_tables
 from tailwise.reports._bench_records import read_bench
 from tailwise.reports._bench_rows import bench_rows
-from tailwise.reports._bench_tables import latex_tables, markdown_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 from tailwise.reports._result_file import write_atomically
 

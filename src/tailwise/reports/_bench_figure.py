@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from tailwise.reports._bench_records import Bench, Method
-from tailwise.reports._bench_rows import DEEP, POOLED, BenchRows, CurveRow, Found, K, Measure, MethodRow
+from tailwise.reports._bench_row_types import DEEP, POOLED, BenchRows, CurveRow, Found, K, Measure, MethodRow
 from tailwise.reports._drawing import MARK_SIZE, draw_chart, inline, stand_alone
 from tailwise.reports._numbers import plain, signed_percent
 from tailwise.reports._palette import AXIS, INK, MUTED, SURFACE, Style, styles

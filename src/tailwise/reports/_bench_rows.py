@@ -1,245 +1,41 @@
-"""From the records of a benchmark to its statistics: what every table, figure and file shows."""
+"""From the records of a benchmark to its statistics."""
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tailwise.errors import DataError
 from tailwise.evaluation import (
-    BeyondCurve,
-    CapturedShare,
     NonInferiority,
-    PairedRuns,
     RelativeDifference,
     ResampledRuns,
-    UserSums,
     beyond_curve,
     compare_revenue,
     compare_sell_through,
     holm,
     non_inferiority,
-    relative_difference,
-    user_gains,
 )
-from tailwise.reports._bench_records import Bench, Cell, Comparison, Method, Setting
-from tailwise.schema import USER_INDEX
+from tailwise.reports._bench_gains import Gains, compare, found_of
+from tailwise.reports._bench_records import Bench, Method
+from tailwise.reports._bench_row_types import (
+    DEEP,
+    MEASURES,
+    POOLED,
+    BenchRows,
+    BeyondRow,
+    ComparisonRow,
+    CurveRow,
+    Found,
+    K,
+    Measure,
+    MethodRow,
+    RevenueRow,
+    TuningRow,
+)
 
-__all__ = [
-    "DEEP",
-    "LEVEL",
-    "MEASURES",
-    "POOLED",
-    "BenchRows",
-    "BeyondRow",
-    "ComparisonRow",
-    "CurveRow",
-    "Found",
-    "K",
-    "Measure",
-    "MethodRow",
-    "RevenueRow",
-    "TuningRow",
-    "bench_rows",
-]
+__all__ = ["bench_rows"]
 
-K = 10  # length of the judged list
-DEEP = 100  # beside it: rare items are hit more often there, so less of what is seen is chance
 _LEAST_EXTRA = 0.1  # of the baseline's training time; less is the clock's noise
-LEVEL = 0.05  # of the Holm-adjusted tests
 _NOTHING_AT_ZERO = ("logit_adjustment", "reweighting", "resampling", "rerank", "rho")  # knobs
-POOLED = "pooled"  # stands for a setting's name
-Measure = tuple[str, int, str]  # metric, length of the list, segment
-MEASURES: tuple[Measure, ...] = tuple(
-    (metric, k, part)
-    for metric, k in (("ndcg", K), ("recall", K), ("ndcg", DEEP))
-    for part in ("overall", "head", "tail")
-)
-
-
-@dataclass(frozen=True)
-class Found:
-    """One measure of one method.
-
-    Attributes:
-        value: Mean over the seeds shared with the baseline; None when pooled, and where nothing was
-            measured.
-        against: Relative difference from the baseline; None for the baseline itself and where it
-            has nothing to be relative to.
-        p_holm: Adjusted over the methods compared in this column; None for methods that are shown
-            for scale, for curve points, and where the comparison allows no test or has fewer than
-            three seeds.
-    """
-
-    value: float | None
-    against: RelativeDifference | None = None
-    p_holm: float | None = None
-
-    @property
-    def is_gain(self) -> bool:
-        """The interval, of three seeds or more, lies above zero, also after counting the comparisons."""
-        if self.against is None or self.against.low is None or self.p_holm is None:
-            return False
-        return self.against.has_enough_seeds and self.against.low > 0 and self.p_holm < LEVEL
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """A method in one setting, or pooled.
-
-    Attributes:
-        setting: Its name, or :data:`POOLED`.
-        method: The method.
-        n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
-        n_settings: 1, or how many settings the method was run in; a measure is averaged over fewer
-            where the baseline has nothing of it (``against.settings``).
-        found: By (metric, length of the list, segment).
-        kept: Non-inferiority of overall NDCG, without a verdict where there are fewer than three
-            seeds; None for the baseline.
-        step_ratio: Seconds per step over the baseline's; None where not trained, or pooled.
-        minutes: Of training, mean over seeds; None likewise.
-        gain_per_minute: Relative gain in tail NDCG per minute of training beyond the baseline's;
-            None where there are no such minutes, or less than a tenth of the baseline's.
-    """
-
-    setting: str
-    method: Method
-    n_seeds: int
-    n_settings: int
-    found: Mapping[Measure, Found]
-    kept: NonInferiority | None = None
-    step_ratio: float | None = None
-    minutes: float | None = None
-    gain_per_minute: float | None = None
-
-
-@dataclass(frozen=True)
-class CurveRow:
-    """One value of a method's knob, in one setting or pooled.
-
-    Attributes:
-        setting: Its name, or :data:`POOLED`.
-        method: The method.
-        knob: Name of the knob.
-        value: Of the knob.
-        n_seeds: Training seeds shared with the baseline; pooled, of the setting with the fewest.
-        n_settings: As of :class:`MethodRow`.
-        found: By (metric, length of the list, segment).
-        starts_at_baseline: With the knob at zero the method is the baseline.
-    """
-
-    setting: str
-    method: Method
-    knob: str
-    value: float
-    n_seeds: int
-    n_settings: int
-    found: Mapping[Measure, Found]
-    starts_at_baseline: bool = False
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """A difference between two methods, in one setting or pooled.
-
-    Attributes:
-        setting: Its name, or :data:`POOLED`.
-        comparison: Which.
-        method: What tables call the one, with the value of its knob.
-        against: And the other, to which differences are relative.
-        n_seeds: Training seeds of both; pooled, of the setting with the fewest.
-        n_settings: As of :class:`MethodRow`.
-        found: By (metric, length of the list, segment); ``value`` is the method's, ``p_holm`` counts the
-            comparisons of the same family here.
-    """
-
-    setting: str
-    comparison: Comparison
-    method: str
-    against: str
-    n_seeds: int
-    n_settings: int
-    found: Mapping[Measure, Found]
-
-
-@dataclass(frozen=True)
-class BeyondRow:
-    """A method held against the curve of a rival's knob, in one setting or pooled.
-
-    Attributes:
-        setting: Its name, or :data:`POOLED`.
-        method: The method.
-        rival: Whose curve it is.
-        knob: The rival's.
-        k: Length of the lists.
-        result: By how much the tail lies above the curve.
-        at: Knob and value of the method's own curve; None for the method as chosen.
-    """
-
-    setting: str
-    method: Method
-    rival: Method
-    knob: str
-    k: int
-    result: BeyondCurve
-    at: tuple[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class TuningRow:
-    """How a method was tuned in one setting.
-
-    Attributes:
-        setting: Its name.
-        method: The method.
-        rule: Choice rule in words.
-        n_trials: That were run.
-        n_declared: That every method was promised.
-        chosen: The chosen trial; None when none was admissible.
-        trials: All of them.
-    """
-
-    setting: str
-    method: Method
-    rule: str
-    n_trials: int
-    n_declared: int
-    chosen: int | None
-    trials: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class RevenueRow:
-    """Held-out revenue, or held-out items, that a method captures in one setting."""
-
-    setting: str
-    method: Method
-    share: CapturedShare
-
-
-@dataclass(frozen=True)
-class BenchRows:
-    """All statistics of a benchmark.
-
-    Attributes:
-        methods: Per setting in declared order, then pooled; within each, methods in declared order.
-        curves: Per setting, then pooled.
-        comparisons: Per setting, then pooled; within each, in declared order.
-        beyond: Per setting, then pooled.
-        tuning: Per setting.
-        revenue: Per setting with known revenue.
-        left_out: Settings without a baseline cell, which cannot be compared.
-    """
-
-    methods: tuple[MethodRow, ...]
-    curves: tuple[CurveRow, ...]
-    comparisons: tuple[ComparisonRow, ...]
-    beyond: tuple[BeyondRow, ...]
-    tuning: tuple[TuningRow, ...]
-    revenue: tuple[RevenueRow, ...]
-    left_out: tuple[str, ...]
 
 
 def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
@@ -260,7 +56,7 @@ def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
             f"{bench.folder} must hold at least one cell of the baseline {bench.baseline!r}; got none in "
             f"{', '.join(s.name for s in bench.settings)}.\n  Run its cells first."
         )
-    gains = [_Gains(bench, setting) for setting in compared]
+    gains = [Gains(bench, setting) for setting in compared]
     methods: list[MethodRow] = []
     curves: list[CurveRow] = []
     comparisons: list[ComparisonRow] = []
@@ -279,107 +75,14 @@ def bench_rows(bench: Bench, *, n_resamples: int = 2000) -> BenchRows:
     )
 
 
-class _Gains:
-    """The gains per user of every cell of a setting, summed once."""
-
-    def __init__(self, bench: Bench, setting: Setting) -> None:
-        self.setting = setting
-        self.baseline = bench.baseline
-        self.cells: dict[str, dict[int, Cell]] = {point: dict(c) for point, c in setting.cells.items()}
-        base_seeds = self.cells[self.baseline]
-        for m in bench.methods:  # a reference without training holds for every seed
-            found = self.cells.get(m.name, {})
-            if m.role == "scale" and found and all(c.record["cost"] is None for c in found.values()):
-                self.cells[m.name] = dict.fromkeys(base_seeds, found[min(found)])
-        summed: dict[int, UserSums] = {}
-        self.sums: dict[tuple[str, int], UserSums] = {}
-        for point, seeds in self.cells.items():
-            for seed, cell in seeds.items():
-                if id(cell) not in summed:
-                    summed[id(cell)] = user_gains(cell.rankings, setting.segments, ks=(K, DEEP))
-                self.sums[point, seed] = summed[id(cell)]
-        self.users = next(iter(base_seeds.values())).rankings.lists[USER_INDEX].to_numpy()
-        # Amounts of training histories of one data set share their test users.
-        self.population = (
-            f"{setting.about['data']}, {self.users.size} users, {zlib.crc32(self.users.tobytes()):x}"
-        )
-
-    def seeds(self, point: str, against: str | None = None, among: Sequence[int] = ()) -> list[int]:
-        """Seeds that a point and the baseline, or another point, both have; among some, if any are given."""
-        shared = self.cells.get(point, {}).keys() & self.cells.get(against or self.baseline, {}).keys()
-        return sorted(shared & set(among) if among else shared)
-
-    def paired(self, point: str, against: str | None = None, among: Sequence[int] = ()) -> PairedRuns | None:
-        """The point against the baseline, or another point; None without a common seed."""
-        seeds = self.seeds(point, against, among)
-        if not seeds:
-            return None
-        return PairedRuns(
-            setting=self.setting.name,
-            population=self.population,
-            users=self.users,
-            baseline=tuple(self.sums[against or self.baseline, s] for s in seeds),
-            treatment=tuple(self.sums[point, s] for s in seeds),
-        )
-
-    def mean_value(
-        self, point: str, measure: Measure, against: str | None = None, among: Sequence[int] = ()
-    ) -> float | None:
-        """Mean over the seeds that are compared; None without targets in the segment."""
-        values = []
-        for seed in self.seeds(point, against, among):
-            sums = self.sums[point, seed]
-            i = sums.column(measure)
-            values.append(sums.values()[i])
-        return None if not values or np.isnan(values).any() else float(np.mean(values))
-
-    def sums_to_some(self, point: str, measure: Measure, seeds: Iterable[int]) -> bool:
-        """Whether a point hits anything at all with these seeds."""
-        found = [self.sums[point, seed] for seed in seeds]
-        return any(sums.numerators[:, sums.column(measure)].sum() > 0 for sums in found)
-
-    def mean_cost(self, point: str, name: str, seeds: Iterable[int]) -> float | None:
-        """Mean over seeds of a field of the cost; None where any is not known."""
-        found = [self.cells[point][s].cost(name) for s in seeds]
-        known = [value for value in found if value is not None]
-        return float(np.mean(known)) if known and len(known) == len(found) else None
-
-
-def _compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifference | None:
-    """Pool the settings whose baseline has something to be relative to; None without any."""
-    usable = []
-    for one in pairs:
-        i = one.baseline[0].column(measure)
-        if sum(float(s.numerators[:, i].sum()) for s in one.baseline) > 0:
-            usable.append(one)
-    if not usable:
-        return None
-    metric, k, part = measure
-    return relative_difference(usable, metric=metric, k=k, segment=part)
-
-
-def _found(
-    gains: Sequence[_Gains], point: str, *, is_pooled: bool, is_baseline: bool = False
-) -> dict[Measure, Found]:
-    alone = None if is_pooled else gains[0]
-    pairs = [] if is_baseline else [pair for one in gains if (pair := one.paired(point)) is not None]
-    return {
-        measure: Found(
-            value=alone.mean_value(point, measure) if alone else None,
-            against=_compare(pairs, measure) if pairs else None,
-        )
-        for measure in MEASURES
-    }
-
-
-def _method_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[MethodRow]:
+def _method_rows(bench: Bench, setting: str, gains: Sequence[Gains]) -> list[MethodRow]:
     rows = []
     for method in bench.methods:
         present = [one for one in gains if one.seeds(method.name)]
         if not present:
             continue
         is_baseline = method.name == bench.baseline
-        found = _found(present, method.name, is_pooled=setting == POOLED, is_baseline=is_baseline)
+        found = found_of(present, method.name, is_pooled=setting == POOLED, is_baseline=is_baseline)
         overall = found["ndcg", K, "overall"].against
         row = MethodRow(
             setting=setting,
@@ -398,7 +101,7 @@ def _kept(overall: RelativeDifference, margin: float) -> NonInferiority:
     return kept if overall.has_enough_seeds else replace(kept, is_shown=None)
 
 
-def _with_cost(row: MethodRow, gains: _Gains) -> MethodRow:
+def _with_cost(row: MethodRow, gains: Gains) -> MethodRow:
     name, seeds = row.method.name, gains.seeds(row.method.name)
     step, base_step = (gains.mean_cost(p, "seconds_per_step", seeds) for p in (name, gains.baseline))
     spent, base_spent = (gains.mean_cost(p, "train_seconds", seeds) for p in (name, gains.baseline))
@@ -443,7 +146,7 @@ def _tested(against: RelativeDifference) -> float | None:
     return against.p_value if against.has_enough_seeds else None
 
 
-def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[CurveRow]:
+def _curve_rows(bench: Bench, setting: str, gains: Sequence[Gains]) -> list[CurveRow]:
     """Every value of every knob; pooled, the values that all settings with that curve have."""
     rows = []
     for method in bench.methods:
@@ -454,7 +157,7 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
         values = set.intersection(*({v for v, p in of_settings[id(o)].items() if o.seeds(p)} for o in having))
         for value in sorted(values):
             point = of_settings[id(having[0])][value]
-            found = _found(having, point, is_pooled=setting == POOLED)
+            found = found_of(having, point, is_pooled=setting == POOLED)
             rows.append(
                 CurveRow(
                     setting=setting,
@@ -470,7 +173,7 @@ def _curve_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[Cur
     return rows
 
 
-def _comparison_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> list[ComparisonRow]:
+def _comparison_rows(bench: Bench, setting: str, gains: Sequence[Gains]) -> list[ComparisonRow]:
     rows: list[ComparisonRow] = []
     for one in bench.comparisons:
         sides = (one.method, one.against, one.seeds)
@@ -481,7 +184,7 @@ def _comparison_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> lis
         found = {
             measure: Found(
                 value=None if setting == POOLED else present[0].mean_value(one.method, measure, *sides[1:]),
-                against=_compare(pairs, measure),
+                against=compare(pairs, measure),
             )
             for measure in MEASURES
         }
@@ -505,12 +208,12 @@ def _comparison_rows(bench: Bench, setting: str, gains: Sequence[_Gains]) -> lis
     ]
 
 
-def _label_of_point(bench: Bench, gains: _Gains, point: str) -> str:
+def _label_of_point(bench: Bench, gains: Gains, point: str) -> str:
     name, _, value = point.partition("@")
     return bench.labels[name] + (f" ({gains.setting.knob(name)} = {value})" if value else "")
 
 
-def _starts_at_baseline(gains: _Gains, point: str) -> bool:
+def _starts_at_baseline(gains: Gains, point: str) -> bool:
     """Whether the baseline is trained as the point is, but for a knob that does nothing at zero.
 
     Logit adjustment on top of SAM begins at SAM; γ of 0 weighs items evenly. Neither is the baseline.
@@ -523,7 +226,7 @@ def _starts_at_baseline(gains: _Gains, point: str) -> bool:
     return of_point.knob in _NOTHING_AT_ZERO and is_same
 
 
-def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int) -> list[BeyondRow]:
+def _beyond_rows(bench: Bench, gains: Sequence[Gains], k: int, n_resamples: int) -> list[BeyondRow]:
     """Every tried method, and every point of what is not a rival's curve, against every rival's curve."""
     tail = ("ndcg", k, "tail")
     resampled = [
@@ -565,7 +268,7 @@ def _beyond_rows(bench: Bench, gains: Sequence[_Gains], k: int, n_resamples: int
 
 
 def _held_against(
-    bench: Bench, rival: Method, gains: Sequence[_Gains]
+    bench: Bench, rival: Method, gains: Sequence[Gains]
 ) -> Iterator[tuple[Method, tuple[str, float] | None, str]]:
     """Yield methods, points of their curves (None for a method as chosen), and the names of those."""
     for method in bench.methods:
@@ -601,7 +304,7 @@ def _tuning_rows(bench: Bench) -> list[TuningRow]:
     ]
 
 
-def _revenue_rows(bench: Bench, gains: _Gains) -> list[RevenueRow]:
+def _revenue_rows(bench: Bench, gains: Gains) -> list[RevenueRow]:
     setting = gains.setting
     if setting.revenue is None:
         return []

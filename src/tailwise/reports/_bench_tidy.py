@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tailwise.reports._bench_records import Bench
-from tailwise.reports._bench_rows import BenchRows, Found, K, Measure
+from tailwise.reports._bench_row_types import BenchRows, Found, K, Measure
 
 __all__ = ["COLUMNS", "bench_results", "csv_table"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
@@ -264,7 +263,7 @@ class BenchConfig:
     tuning_users: int = 4000
     tuning_k: int = 10
     margin: float = 0.02
-    comparisons: tuple[BenchComparison, ...] = field(default=(), metadata=WRITTEN_WHEN_SET)
+    comparisons: tuple[BenchComparison, ...] = ()
 
     def __post_init__(self) -> None:
         for what, entries in (("settings", self.settings), ("methods", self.methods)):

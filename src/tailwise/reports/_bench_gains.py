@@ -10,7 +10,7 @@ from tailwise.reports._bench_records import Bench, Cell, Setting
 from tailwise.reports._bench_row_types import DEEP, MEASURES, Found, K, Measure
 from tailwise.schema import USER_INDEX
 
-__all__ = ["Gains", "compare", "found_of"]
+__all__ = ["Gains", "found_of"]
 
 
 class Gains:
@@ -79,7 +79,7 @@ class Gains:
         return float(np.mean(known)) if known and len(known) == len(found) else None
 
 
-def compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifference | None:
+def _compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifference | None:
     """Pool the settings whose baseline has something to be relative to; None without any."""
     usable = []
     for one in pairs:
@@ -93,14 +93,22 @@ def compare(pairs: Sequence[PairedRuns], measure: Measure) -> RelativeDifference
 
 
 def found_of(
-    gains: Sequence[Gains], point: str, *, is_pooled: bool, is_baseline: bool = False
+    gains: Sequence[Gains],
+    point: str,
+    against: str | None = None,
+    among: Sequence[int] = (),
+    *,
+    is_pooled: bool,
+    is_baseline: bool = False,
 ) -> dict[Measure, Found]:
+    """Every measure of a point, and its difference from the baseline or another point."""
     alone = None if is_pooled else gains[0]
-    pairs = [] if is_baseline else [pair for one in gains if (pair := one.paired(point)) is not None]
+    every = [] if is_baseline else [one.paired(point, against, among) for one in gains]
+    pairs = [pair for pair in every if pair is not None]
     return {
         measure: Found(
-            value=alone.mean_value(point, measure) if alone else None,
-            against=compare(pairs, measure) if pairs else None,
+            value=alone.mean_value(point, measure, against, among) if alone else None,
+            against=_compare(pairs, measure) if pairs else None,
         )
         for measure in MEASURES
     }

@@ -14,7 +14,7 @@ from tailwise.evaluation import (
     holm,
     non_inferiority,
 )
-from tailwise.reports._bench_gains import Gains, compare, found_of
+from tailwise.reports._bench_gains import Gains, found_of
 from tailwise.reports._bench_records import Bench, Method
 from tailwise.reports._bench_row_types import (
     DEEP,
@@ -180,14 +180,6 @@ def _comparison_rows(bench: Bench, setting: str, gains: Sequence[Gains]) -> list
         present = [of for of in gains if of.seeds(*sides)]
         if not present:
             continue
-        pairs = [pair for of in present if (pair := of.paired(*sides)) is not None]
-        found = {
-            measure: Found(
-                value=None if setting == POOLED else present[0].mean_value(one.method, measure, *sides[1:]),
-                against=compare(pairs, measure),
-            )
-            for measure in MEASURES
-        }
         rows.append(
             ComparisonRow(
                 setting=setting,
@@ -196,7 +188,7 @@ def _comparison_rows(bench: Bench, setting: str, gains: Sequence[Gains]) -> list
                 against=_label_of_point(bench, present[0], one.against),
                 n_seeds=min(len(of.seeds(*sides)) for of in present),
                 n_settings=len(present),
-                found=found,
+                found=found_of(present, *sides, is_pooled=setting == POOLED),
             )
         )
     families = dict.fromkeys(row.comparison.family for row in rows)

@@ -380,6 +380,14 @@ def test_another_benchmark_in_the_folder_is_refused_and_a_larger_one_is_not(fini
             "learning_rate must be > 0; got -1.0",
         ),
         ({"methods": [{**METHODS[0], "search": {"training.rate": [1e-3]}}]}, "training.rate must exist"),
+        (
+            {"methods": [METHODS[0], {**METHODS[1], "curve": {"recommender.dropuot": [0.5]}}]},
+            "recommender.dropuot must exist",
+        ),
+        (
+            {"methods": [METHODS[0], {**METHODS[1], "search": {"recommender.dropout": [0.2, 1.5]}}]},
+            r"dropout must be in \[0, 1\); got 1\.5",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
@@ -398,6 +406,7 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
         ({"curve": {"a": [1], "b": [2]}}, "curve of 'm' must have one knob"),
         ({"variant": {"optimizer": "none-such"}}, "variant optimizer must be one of"),
         ({"search": {"radius": [0.1]}}, "radius must exist"),
+        ({"search": {"model.depth": [2, 4]}}, r"a knob of 'm' must be .* got 'model\.depth'\.\n  What"),
         ({"search": {"logit_adjustment": [0.1, -0.1]}}, "logit_adjustment must be a finite number >= 0"),
         ({"curve": {"logit_adjustment": [-0.1]}}, "logit_adjustment must be a finite number >= 0"),
         (

@@ -92,6 +92,18 @@ def test_reranking_in_the_curve_alone_changes_scores_at_its_points(tuned):
     assert not any(cell.is_as_chosen for cell in cells)
 
 
+def test_knobs_reach_into_the_recommender_and_those_of_the_baseline_are_taken_over():
+    own = {"name": "wetter", "role": "rival", "search": {"recommender.dropout": [0.3, 0.5]}}
+    config = declared(own, TAU)
+    chosen = {"recommender.dropout": 0.2, "training.max_epochs": 3, "logit_adjustment": 0.1}
+    for name, knobs, dropout in (("tau", {}, 0.2), ("wetter", {"recommender.dropout": 0.5}, 0.5)):
+        method = config.method(name)
+        of_training = config.knobs(method, knobs, chosen)
+        run = config.run_config(config.settings[0], method, of_training, seed=0)
+        assert (run.recommender.dropout, run.training.max_epochs) == (dropout, 3)
+        assert settings_of(method, of_training)["recommender.dropout"] == dropout
+
+
 def test_methods_as_chosen_of_every_seed_come_before_points_of_curves(tuned, worked):
     jobs.bench(declared(RERANK, TAU), tuned, quiet=True)
     assert worked == [

@@ -237,6 +237,7 @@ def test_a_search_that_is_none_is_named(text):
         ("every", {"low": 2, "high": 8}, int),
         ("training.max_epochs", {"low": 4, "high": 16, "log": True}, int),
         ("training.learning_rate", {"low": 1, "high": 2}, float),
+        ("recommender.max_length", {"low": 20, "high": 50}, int),
         ("rerank", {"low": 0, "high": 1}, float),
     ],
 )

@@ -11,6 +11,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
 from tailwise.jobs._variants import FOLDER_NAME_RULE, VariantConfig, is_folder_name
+from tailwise.recommenders import ItemTokenConfig
 from tailwise.training import TrainingConfig
 
 __all__ = [
@@ -25,13 +26,14 @@ __all__ = [
 ]
 
 Knobs = Mapping[str, float | int | str]
-"""Setting of a method -> its value: a field of :class:`VariantConfig`, ``training.<field>`` or ``rerank``."""
+"""Setting of a method -> its value: a field of :class:`VariantConfig`, ``training.<field>``,
+``recommender.<field>`` or ``rerank``."""
 
 _ROLES = ("baseline", "rival", "eisam", "control", "scale")
 _REFERENCES = ("most-popular", "item-knn", "sasrec")
 RERANK = "rerank"
 _OF_ALL_SETTINGS = "pooled"  # what tables call all settings together
-_OF_TRAINING = "training."
+_SECTIONS = {"training": TrainingConfig, "recommender": ItemTokenConfig}  # of a run, that knobs reach into
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,13 @@ class BenchMethod:
         self._check_curve()
         for knob, space in self.search.items():
             _check_space(self.name, knob, space)
+        for knob in {*self.search, *self.curve}:
+            if "." in knob and knob.partition(".")[0] not in _SECTIONS:
+                raise ConfigError(
+                    f"a knob of {self.name!r} must be a field of the variant, {RERANK}, or a field of "
+                    f"{' or '.join(_SECTIONS)}; got {knob!r}.\n"
+                    "  What differs between settings stands in settings.run."
+                )
         if self.is_rerank:
             self._check_rerank()
         if self.reference is None:
@@ -176,11 +185,15 @@ class BenchMethod:
         return float({**self.variant, **knobs}.get(RERANK, 0.0))
 
 
+def _of_section(knob: str, value: Any) -> dict[str, dict[str, Any]]:
+    section, _, name = knob.partition(".")
+    return {section: {name: value}}
+
+
 def holds_whole_numbers(knob: str) -> bool:
     """Whether the setting behind a knob is a whole number, as epochs are; γ from 0 to 1 is not."""
-    of_training = knob.startswith(_OF_TRAINING)
-    hints = typing.get_type_hints(TrainingConfig if of_training else VariantConfig)
-    return hints.get(knob.removeprefix(_OF_TRAINING)) in (int, int | None)
+    section, _, name = knob.rpartition(".")
+    return typing.get_type_hints(_SECTIONS.get(section, VariantConfig)).get(name) in (int, int | None)
 
 
 def _is_number(value: Any) -> bool:
@@ -361,17 +374,16 @@ class BenchConfig:
         Args:
             method: Whose.
             own: Values of what it searches.
-            of_baseline: What was chosen for the baseline; its training is taken over, unless the
-                method has its own.
+            of_baseline: What was chosen for the baseline; its training and its recommender are taken over,
+                unless the method has its own.
         """
-        shared = {k: v for k, v in of_baseline.items() if k.startswith(_OF_TRAINING)}
-        fixed = {f"{_OF_TRAINING}{k}": v for k, v in method.training.items()}
+        shared = {k: v for k, v in of_baseline.items() if k.partition(".")[0] in _SECTIONS}
+        fixed = {f"training.{k}": v for k, v in method.training.items()}
         return {**shared, **fixed, **own}
 
     def run_config(self, setting: BenchSetting, method: BenchMethod, knobs: Knobs, *, seed: int) -> RunConfig:
         """Return the settings of one training; ``knobs`` are those of :meth:`knobs`."""
-        training = {k.removeprefix(_OF_TRAINING): v for k, v in knobs.items() if k.startswith(_OF_TRAINING)}
-        content = merged(self.run, setting.run, {"training": training})
+        content = merged(self.run, setting.run, *(_of_section(k, v) for k, v in knobs.items() if "." in k))
         variant = {"name": method.name} if method.reference else method.make_variant(knobs).as_dict()
         return config_from_dict(
             RunConfig,

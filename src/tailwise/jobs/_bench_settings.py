@@ -17,8 +17,8 @@ def settings_of(method: BenchMethod, knobs: Knobs) -> dict[str, Any]:
     if method.reference:
         return {"reference": method.reference}
     variant = method.make_variant(knobs).as_dict()
-    training = {k: v for k, v in knobs.items() if k.startswith("training.")}
-    return {**variant, **training} | ({RERANK: method.rerank(knobs)} if method.is_rerank else {})
+    of_run = {k: v for k, v in knobs.items() if "." in k}
+    return {**variant, **of_run} | ({RERANK: method.rerank(knobs)} if method.is_rerank else {})
 
 
 def check_settings_of_record(

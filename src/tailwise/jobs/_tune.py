@@ -32,8 +32,8 @@ class TuneConfig:
         run: Data, model and training. Every trial is trained with each of its seeds and judged by the means;
             its variants, references and test users are not looked at.
         variant: Optimizer and fixed settings of :class:`VariantConfig`; must not be plain AdamW.
-        search: Knob to a list of values or ``{low, high, log}``: a field of the variant, or
-            ``training.<field>``. Empty for :func:`default_search`.
+        search: Knob to a list of values or ``{low, high, log}``: a field of the variant,
+            ``training.<field>`` or ``recommender.<field>``. Empty for :func:`default_search`.
         n_trials: Trainings, besides the baseline's, >= 1.
         head_loss: Share of the baseline's head NDCG that a recommended trial may cost, in [0, 1).
         users: Validation users that judge a trial, at most.

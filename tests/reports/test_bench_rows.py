@@ -259,6 +259,27 @@ def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
     assert of_eisam[10] != of_eisam[100]
 
 
+def test_a_curve_of_the_baselines_own_knob_is_a_rivals_too(tmp_path):
+    folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=2000)
+    cells = folder / "steam-64" / "cells"
+    shutil.copytree(cells / "logit-adjustment@0.3", cells / "adamw@32")
+    for file in (cells / "adamw@32").glob("*/record.json"):
+        record = json.loads(file.read_text())
+        record["cell"] |= {"method": "adamw", "curve": {"knob": "training.max_epochs", "value": 32}}
+        file.write_text(json.dumps(record))
+    bench = read_bench(folder)
+    rows = bench_rows(bench, n_resamples=100)
+    found = {
+        (row.method.name, row.rival.name): row.result for row in rows.beyond if row.k == 10 and row.at is None
+    }
+    assert {pair for pair in found if "adamw" in pair} == {
+        (method, "adamw") for method in ("sam", "logit-adjustment", "eisam", "random-rows")
+    }
+    assert found["eisam", "adamw"].is_beyond  # +60 % of tail at no price; the curve pays 6 % for 25 %
+    assert not found["random-rows", "adamw"].is_beyond
+    assert "| EISAM (rank, ρ) | AdamW |" in markdown_tables(bench, rows)
+
+
 def test_points_of_a_curve_that_is_no_rivals_are_held_against_the_rivals_curves(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=300)
     cells = folder / "steam-64" / "cells"

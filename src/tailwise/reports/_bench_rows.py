@@ -219,7 +219,10 @@ def _starts_at_baseline(gains: Gains, point: str) -> bool:
 
 
 def _beyond_rows(bench: Bench, gains: Sequence[Gains], k: int, n_resamples: int) -> list[BeyondRow]:
-    """Every tried method, and every point of what is not a rival's curve, against every rival's curve."""
+    """Every tried method, and every point of what is not a rival's curve, against every rival's curve.
+
+    The baseline's curve is a rival's too: its epochs buy tail with overall quality.
+    """
     tail = ("ndcg", k, "tail")
     resampled = [
         (
@@ -241,7 +244,7 @@ def _beyond_rows(bench: Bench, gains: Sequence[Gains], k: int, n_resamples: int)
     if len(resampled) > 1:
         groups.append((POOLED, resampled))
     for setting, group in groups:
-        for rival in (m for m in bench.methods if m.role == "rival"):
+        for rival in (m for m in bench.methods if m.role in ("baseline", "rival")):
             for method, at, point in _held_against(bench, rival, [one for one, _ in group]):
                 curves: dict[str, list[str]] = {}
                 usable: list[ResampledRuns] = []

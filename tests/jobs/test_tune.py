@@ -195,6 +195,18 @@ def test_logit_adjustment_is_searched_where_the_recommender_can_have_it(title, k
     assert set(TuneConfig(run).search) == knobs
 
 
+def test_the_baselines_own_dropout_can_be_tuned(config, tmp_path):
+    before = config.run.recommender.dropout
+    search = {"recommender.dropout": [before, 0.9]}
+    own = replace(config, variant={"optimizer": "adamw"}, search=search, n_trials=4)
+    found = jobs.tune(own, tmp_path / "shop", quiet=True)
+    trials = {one["knobs"]["recommender.dropout"]: one["validation"] for one in found["trials"]}
+    assert trials.keys() == {before, 0.9}
+    assert trials[before] == found["baseline"]["validation"] != trials[0.9]
+    used = tuning_module._arguments(own.variant, {"recommender.dropout": 0.9})
+    assert used == ["--optimizer=adamw", "--set=recommender.dropout=0.9"]
+
+
 # Bad input
 
 
@@ -214,8 +226,8 @@ def test_logit_adjustment_is_searched_where_the_recommender_can_have_it(title, k
         ({"k": 0}, "k must be >= 1; got 0"),
         ({"n_trials": 0}, "n_trials must be >= 1; got 0"),
         (
-            {"variant": {"optimizer": "adamw"}, "search": {"training.learning_rate": [0.1]}},
-            "must differ from",
+            {"variant": {"optimizer": "adamw"}, "search": {"rho": [0.1]}},
+            "must differ from .* search a setting of the training or the recommender",
         ),
     ],
 )

@@ -21,6 +21,7 @@ __all__ = ["TuneConfig", "default_search", "front", "parse_search", "parse_varia
 
 FILE = "tune.json"
 _SETTING = "data"
+_WITH_ANY_OPTIMIZER = ("logit_adjustment", "reweighting", "reweighting_beta", "resampling")  # knobs
 _N_STARTUP = 8  # trials drawn at random before the model of the outcomes has a say
 
 
@@ -31,7 +32,8 @@ class TuneConfig:
     Attributes:
         run: Data, model and training. Every trial is trained with each of its seeds and judged by the means;
             its variants, references and test users are not looked at.
-        variant: Optimizer and fixed settings of :class:`VariantConfig`; must not be plain AdamW.
+        variant: Optimizer and fixed settings of :class:`VariantConfig`; of plain AdamW, ``search`` must have
+            a knob that changes something.
         search: Knob to a list of values or ``{low, high, log}``: a field of the variant,
             ``training.<field>`` or ``recommender.<field>``. Empty for :func:`default_search`.
         n_trials: Trainings, besides the baseline's, >= 1.
@@ -62,12 +64,13 @@ class TuneConfig:
             raise ConfigError(f"users must be >= 1; got {self.users}.")
         if self.k < 1:
             raise ConfigError(f"k must be >= 1; got {self.k}.")
-        if self.variant.get("optimizer", BASELINE_OPTIMIZER) == BASELINE_OPTIMIZER and not (
-            {"logit_adjustment", "reweighting", "reweighting_beta", "resampling"} & set(self.search)
+        if self.variant.get("optimizer", BASELINE_OPTIMIZER) == BASELINE_OPTIMIZER and not any(
+            knob in _WITH_ANY_OPTIMIZER or "." in knob for knob in self.search
         ):
             raise ConfigError(
                 f"variant must differ from the baseline, plain {BASELINE_OPTIMIZER}; got {self.variant}. "
-                "Pass --variant eisam."
+                "Pass --variant eisam, or search a setting of the training or the recommender, e.g. "
+                "--search recommender.dropout=0.2,0.5."
             )
         self.as_bench()  # every value that will be tried is judged before any work
 

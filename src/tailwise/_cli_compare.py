@@ -18,6 +18,7 @@ def bench(
     setting: Annotated[list[str] | None, Parameter(negative=())] = None,
     method: Annotated[list[str] | None, Parameter(negative=())] = None,
     seed: Annotated[list[int] | None, Parameter(negative=())] = None,
+    curves: bool = True,
     processes: int = 1,
     cell: str | None = None,
     tables: Annotated[bool, Parameter(negative=())] = False,
@@ -33,6 +34,7 @@ def bench(
         setting: Work at this one only. Repeat for several.
         method: Work at this one (and the baseline) only. Repeat for several.
         seed: Work at this one only. Repeat for several.
+        curves: Measure the points of curves as well; --no-curves leaves them for another call.
         processes: Cells at a time, one thread each; with 1, all threads work on one cell.
         cell: Run one recorded cell again, SETTING/METHOD/SEED, and hold it against its record.
         tables: Write tables and figures from the records that are there; train nothing.
@@ -52,6 +54,7 @@ def bench(
             settings=setting or (),
             methods=method or (),
             seeds=seed or (),
+            curves=curves,
             quiet=quiet,
         )
     jobs.prepare_tables(settings, out, quiet=quiet)
@@ -97,7 +100,7 @@ def tune(
         search: KNOB=LOW:HIGH, KNOB=LOW:HIGH:log or KNOB=VALUE,VALUE; also training.learning_rate and
             the like. Repeat. By default rho, gamma and, for items as
             tokens, logit_adjustment.
-        trials: Trainings, besides the baseline's.
+        trials: Trainings, besides the baseline's, at most: nothing is trained twice.
         head_loss: Share of the baseline's head NDCG that may be lost.
         users: Validation users that judge a trial, at most.
         k: Length of the lists whose NDCG judges a trial.

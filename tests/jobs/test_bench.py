@@ -254,6 +254,19 @@ def test_a_finished_benchmark_is_not_repeated_and_an_unfinished_one_goes_on(
     jobs.bench(config, part, quiet=True)
 
 
+def test_points_of_curves_can_be_left_for_another_call(finished, config, tmp_path, monkeypatch):
+    part = tmp_path / "part"
+    shutil.copytree(finished, part)
+    point = part / "shop-20" / "cells" / "logit-adjustment@0.5"
+    shutil.rmtree(point)
+    with monkeypatch.context() as patch:
+        patch.setattr("tailwise.jobs._bench_cell.fit_variant", None)  # anything trained would fail
+        jobs.bench(config, part, curves=False, quiet=True)
+    assert not point.exists()
+    jobs.bench(config, part, quiet=True)
+    assert records(part).keys() == records(finished).keys()
+
+
 def test_two_processes_find_what_one_finds(finished, config, tmp_path):
     out = tmp_path / "two"
     jobs.bench(config, out, processes=2, methods=["eisam"], seeds=[0], quiet=True)
@@ -437,6 +450,17 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
 def test_a_method_that_cannot_be_is_refused(method, message):
     with pytest.raises(ConfigError, match=message):
         config_from_dict(jobs.BenchMethod, {"name": "m", "role": "rival", **method})
+
+
+def test_a_knob_of_items_as_tokens_is_refused_where_titles_are_written(content):
+    item_tokens = config_from_dict(BenchConfig, content)
+    of_items = replace(item_tokens.methods[0], search={"recommender.dropout": [0.1, 0.2]})
+    assert replace(item_tokens, methods=(of_items,))
+    run = {**content["run"], "title": {}, "training": {}}
+    with pytest.raises(
+        ConfigError, match=r"knob of 'adamw' must change something in 'shop-20'.*recommender\.dropout"
+    ):
+        replace(item_tokens, methods=(of_items,), run=run)
 
 
 @pytest.mark.parametrize("name", ["pooled", "Pooled", "../x", "a/b", ""])

@@ -1,5 +1,6 @@
 """Settings on one's own data: which trials, which is recommended, what becomes of a stopped tuning."""
 
+import itertools
 import json
 import shlex
 from dataclasses import replace
@@ -200,11 +201,40 @@ def test_the_baselines_own_dropout_can_be_tuned(config, tmp_path):
     search = {"recommender.dropout": [before, 0.9]}
     own = replace(config, variant={"optimizer": "adamw"}, search=search, n_trials=4)
     found = jobs.tune(own, tmp_path / "shop", quiet=True)
+    assert len(found["trials"]) == 2  # of four that were granted: there is nothing else to try
     trials = {one["knobs"]["recommender.dropout"]: one["validation"] for one in found["trials"]}
     assert trials.keys() == {before, 0.9}
     assert trials[before] == found["baseline"]["validation"] != trials[0.9]
     used = tuning_module._arguments(own.variant, {"recommender.dropout": 0.9})
     assert used == ["--optimizer=adamw", "--set=recommender.dropout=0.9"]
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ({"rho": [0.1, 0.2], "gamma": [0.0, 1.0]}, 4),
+        ({"rho": [0.1, 0.2, 0.3, 0.4], "gamma": [0.0, 1.0]}, 6),
+        ({"rho": [0.1, 0.2, 0.3, 0.4, 0.5], "gamma": [0.0, 0.5, 1.0]}, 6),
+        ({"training.max_epochs": {"low": 1, "high": 3}}, 3),
+    ],
+)
+def test_nothing_is_tried_twice_and_short_lists_are_gone_through(
+    config, tmp_path, monkeypatch, search, expected
+):
+    def found_at_once(*arguments: Any) -> dict[str, Any]:
+        knobs = arguments[2].knobs
+        return {"validation": {"head": sum(knobs.values()) / 9, "tail": 0.1}, "seconds": 1.0}
+
+    monkeypatch.setattr(tuning_module, "run_trial", found_at_once)
+    found = jobs.tune(replace(config, search=search, n_trials=6), tmp_path / "whole", quiet=True)
+    tried = [tuple(trial["knobs"].values()) for trial in found["trials"]]
+    assert len(set(tried)) == len(tried) == expected
+    if all(isinstance(space, list) for space in search.values()):
+        combinations = list(itertools.product(*search.values()))
+        assert set(tried) <= set(combinations)
+        assert expected < 6 or len(combinations) > 6 or tried == combinations
+    again = jobs.tune(replace(config, search=search, n_trials=6), tmp_path / "again", quiet=True)
+    assert again["trials"] == found["trials"]
 
 
 # Bad input

@@ -1,6 +1,7 @@
 """Writes the records of a small benchmark, as `tailwise bench` lays them out, with settable effects."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,17 @@ def write_cell(folder, method, seed, better, *, value=None, tied=None):
             "surroundings": {"commit": "0" * 40},
         },
     )
+
+
+def copy_as_point(folder, name, method, *, setting, knob, value):
+    """Make the cells of ``name`` those of a point of a curve as well."""
+    cells = folder / setting / "cells"
+    point = cells / f"{method}@{value:g}"
+    shutil.copytree(cells / name, point)
+    for file in point.glob("*/record.json"):
+        record = json.loads(file.read_text())
+        record["cell"] |= {"method": method, "curve": {"knob": knob, "value": value}}
+        write_json(file, record)
 
 
 def write_tuning(folder, method):

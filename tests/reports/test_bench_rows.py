@@ -15,7 +15,7 @@ from tailwise.reports._bench_tables import bench_tables
 from tailwise.reports._bench_tidy import bench_results, csv_table
 from tailwise.reports._palette import styles
 
-from .bench_records import CURVE, write_cell, write_records
+from .bench_records import CURVE, copy_as_point, write_cell, write_records
 
 TAIL = ("ndcg", 10, "tail")
 
@@ -261,12 +261,9 @@ def test_every_tried_method_is_held_against_every_rival_curve_but_its_own(rows):
 
 def test_a_curve_of_the_baselines_own_knob_is_a_rivals_too(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=2000)
-    cells = folder / "steam-64" / "cells"
-    shutil.copytree(cells / "logit-adjustment@0.3", cells / "adamw@32")
-    for file in (cells / "adamw@32").glob("*/record.json"):
-        record = json.loads(file.read_text())
-        record["cell"] |= {"method": "adamw", "curve": {"knob": "training.max_epochs", "value": 32}}
-        file.write_text(json.dumps(record))
+    copy_as_point(
+        folder, "logit-adjustment@0.3", "adamw", setting="steam-64", knob="training.max_epochs", value=32
+    )
     bench = read_bench(folder)
     rows = bench_rows(bench, n_resamples=100)
     found = {
@@ -282,12 +279,7 @@ def test_a_curve_of_the_baselines_own_knob_is_a_rivals_too(tmp_path):
 
 def test_points_of_a_curve_that_is_no_rivals_are_held_against_the_rivals_curves(tmp_path):
     folder = write_records(tmp_path / "b", settings=("steam-64",), n_users=300)
-    cells = folder / "steam-64" / "cells"
-    shutil.copytree(cells / "random-rows", cells / "eisam@0.2")
-    for file in (cells / "eisam@0.2").glob("*/record.json"):
-        record = json.loads(file.read_text())
-        record["cell"] |= {"method": "eisam", "curve": {"knob": "tau", "value": 0.2}}
-        file.write_text(json.dumps(record))
+    copy_as_point(folder, "random-rows", "eisam", setting="steam-64", knob="tau", value=0.2)
     bench = read_bench(folder)
     rows = bench_rows(bench, n_resamples=100)
     found = {row.at: row.result for row in rows.beyond if (row.method.name, row.k) == ("eisam", 10)}

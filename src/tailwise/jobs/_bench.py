@@ -16,7 +16,7 @@ import torch
 
 from tailwise.errors import ConfigError
 from tailwise.jobs._bench_cell import Cell, finished_record, prepare_data, prepare_setting, run_cell
-from tailwise.jobs._bench_config import BenchConfig, BenchMethod
+from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._bench_settings import settings_of
 from tailwise.jobs._bench_tuning import Chosen, listed_trials, read_choice, run_listed_trial, tune
@@ -41,6 +41,7 @@ def bench(
     settings: Sequence[str] = (),
     methods: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    curves: bool = True,
     quiet: bool = False,
 ) -> None:
     """Tune every method on validation users, then train and measure every cell that is missing.
@@ -58,6 +59,7 @@ def bench(
         settings: Names of those to work at; all if empty.
         methods: Likewise; the baseline is always among them.
         seeds: Likewise.
+        curves: Measure points of curves as well; if not, another call will.
         quiet: Say nothing on standard error.
 
     Raises:
@@ -75,10 +77,10 @@ def bench(
     chosen_seeds = _chosen("seeds", seeds, list(config.seeds))
     _declare(config, out)
     for name in chosen_settings:
-        if not _is_finished(config, out, name, chosen_methods, chosen_seeds):
+        if not _is_finished(config, out, name, chosen_methods, chosen_seeds, curves=curves):
             prepare_setting(config, out, name, narrator)
     with _Workers(processes) as run_all:
-        for stage in _stages(config, out, chosen_settings, chosen_methods, chosen_seeds):
+        for stage in _stages(config, out, chosen_settings, chosen_methods, chosen_seeds, curves=curves):
             for done, total, line in run_all(stage):
                 narrator.say(f"[{done}/{total}] {line}")
 
@@ -179,6 +181,8 @@ def _stages(
     settings: Sequence[str],
     methods: Sequence[BenchMethod],
     seeds: Sequence[int],
+    *,
+    curves: bool,
 ) -> Iterator[list[Task]]:
     """Yield lists of tasks; one list may rest on what the lists before it found."""
     baseline = config.baseline
@@ -198,7 +202,7 @@ def _stages(
     yield from _tuning_stages(
         config, out, untuned(others, lambda setting: read_choice(out, setting, baseline.name))
     )
-    yield from _cell_stages(config, out, settings, methods, seeds)
+    yield from _cell_stages(config, out, settings, methods, seeds, curves=curves)
 
 
 def _cell_stages(
@@ -207,6 +211,8 @@ def _cell_stages(
     settings: Sequence[str],
     methods: Sequence[BenchMethod],
     seeds: Sequence[int],
+    *,
+    curves: bool,
 ) -> Iterator[list[Task]]:
     """Methods as chosen, then points of curves; what re-ranks a model after what trains it; then copies."""
     todo = [
@@ -214,7 +220,7 @@ def _cell_stages(
         for seed in seeds
         for setting in settings
         for method in methods
-        for cell in _cells(config, out, setting, method, seed)
+        for cell in _cells(config, out, setting, method, seed, curves=curves)
         if not finished_record(config, out, cell)
     ]
     for is_point in (False, True):
@@ -239,17 +245,18 @@ def _tuning_stages(config: BenchConfig, out: Path, untuned: Sequence[Untuned]) -
     yield [(tune, (config, out, *entry)) for entry in untuned]
 
 
-def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int) -> list[Cell]:
-    """The method as chosen, and the points of its curve."""
-    if method.reference:
-        return [Cell(setting, method.name, seed, {})]
+def _cells(
+    config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int, *, curves: bool
+) -> list[Cell]:
+    """The method as chosen, and the points of its curve where they are wanted."""
+    chosen = _chosen_cell(config, out, setting, method, seed)
+    if not (curves and method.curve):
+        return [chosen]
     of_baseline = read_choice(out, setting, config.baseline.name)["knobs"]
-    own = read_choice(out, setting, method.name)["knobs"] if method.search else {}
-    chosen = Cell(setting, method.name, seed, config.knobs(method, own, of_baseline))
     cells = [chosen]
     for knob, values in method.curve.items():
         for value in values:
-            knobs = config.knobs(method, {**own, knob: value}, of_baseline)
+            knobs = config.knobs(method, {**_own_choice(out, setting, method), knob: value}, of_baseline)
             is_as_chosen = settings_of(method, knobs) == settings_of(method, chosen.knobs)
             cells.append(
                 Cell(setting, method.name, seed, knobs, point=(knob, value), is_as_chosen=is_as_chosen)
@@ -257,8 +264,27 @@ def _cells(config: BenchConfig, out: Path, setting: str, method: BenchMethod, se
     return cells
 
 
+def _chosen_cell(config: BenchConfig, out: Path, setting: str, method: BenchMethod, seed: int) -> Cell:
+    if method.reference:
+        return Cell(setting, method.name, seed, {})
+    of_baseline = read_choice(out, setting, config.baseline.name)["knobs"]
+    knobs = config.knobs(method, _own_choice(out, setting, method), of_baseline)
+    return Cell(setting, method.name, seed, knobs)
+
+
+def _own_choice(out: Path, setting: str, method: BenchMethod) -> Knobs:
+    knobs: Knobs = read_choice(out, setting, method.name)["knobs"] if method.search else {}
+    return knobs
+
+
 def _is_finished(
-    config: BenchConfig, out: Path, setting: str, methods: Sequence[BenchMethod], seeds: Sequence[int]
+    config: BenchConfig,
+    out: Path,
+    setting: str,
+    methods: Sequence[BenchMethod],
+    seeds: Sequence[int],
+    *,
+    curves: bool,
 ) -> bool:
     folder = BenchFolder(out).setting(setting)
     is_tuned = all(folder.tuning(m.name).is_file() for m in methods if _is_tuned(config, m))
@@ -266,7 +292,7 @@ def _is_finished(
         finished_record(config, out, cell) is not None
         for seed in seeds
         for method in methods
-        for cell in _cells(config, out, setting, method, seed)
+        for cell in _cells(config, out, setting, method, seed, curves=curves)
     )
 
 
@@ -356,7 +382,7 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
     """
     _chosen("setting", [setting], [s.name for s in config.settings])
     _chosen("method", [method], [m.name for m in config.methods])
-    cell = _cells(config, out, setting, config.method(method), seed)[0]
+    cell = _chosen_cell(config, out, setting, config.method(method), seed)
     record = finished_record(config, out, cell)
     if record is None:
         raise ConfigError(
@@ -367,7 +393,7 @@ def bench_cell(config: BenchConfig, out: Path, *, setting: str, method: str, see
         again = Path(folder)
         model = None
         if config.method(method).is_rerank:
-            first = _cells(config, out, setting, config.baseline, seed)[0]
+            first = _chosen_cell(config, out, setting, config.baseline, seed)
             run_cell(config, again, first, None)
             model = BenchFolder(again).setting(setting).cell_work(config.baseline.name, seed).model
         found = run_cell(config, again, cell, model)

@@ -185,6 +185,15 @@ class BenchMethod:
         return float({**self.variant, **knobs}.get(RERANK, 0.0))
 
 
+def _check_titles(run: RunConfig, setting: str, method: str, knobs: Knobs) -> None:
+    of_items = [knob for knob in knobs if knob.startswith("recommender.")]
+    if run.title is not None and of_items:
+        raise ConfigError(
+            f"a knob of {method!r} must change something in {setting!r}, whose recommender writes titles; "
+            f"got {of_items[0]}, which is of items as tokens.\n  Take it out, or train items as tokens there."
+        )
+
+
 def _of_section(knob: str, value: Any) -> dict[str, dict[str, Any]]:
     section, _, name = knob.partition(".")
     return {section: {name: value}}
@@ -302,7 +311,8 @@ class BenchConfig:
         for setting in self.settings:
             for method in self.methods:
                 for knobs in method.examples():
-                    self.run_config(setting, method, self.knobs(method, knobs, {}), seed=self.seeds[0])
+                    run = self.run_config(setting, method, self.knobs(method, knobs, {}), seed=self.seeds[0])
+                    _check_titles(run, setting.name, method.name, knobs)
 
     def _check_judging(self) -> None:
         if self.n_trials < 1:

@@ -12,7 +12,16 @@ from tailwise.jobs._bench_config import BenchConfig, BenchMethod, Knobs, holds_w
 from tailwise.jobs._bench_folder import BenchFolder
 from tailwise.jobs._run_folder import write_json
 
-__all__ = ["Chosen", "listed_trials", "measured", "read_choice", "run_listed_trial", "suggest", "tune"]
+__all__ = [
+    "Chosen",
+    "combinations",
+    "listed_trials",
+    "measured",
+    "read_choice",
+    "run_listed_trial",
+    "suggest",
+    "tune",
+]
 
 Chosen = dict[str, Any]
 """``knobs``: what a method searches, as chosen; ``trial``: its number; ``best_overall`` of all trials."""
@@ -32,7 +41,7 @@ def listed_trials(
     Returns:
         In :func:`tune`'s order; empty where values are proposed one after another.
     """
-    listed = _combinations(method.search, at_most=config.n_trials)
+    listed = combinations(method.search, at_most=config.n_trials)
     return [
         _trial(config, setting, method, baseline, own=own, number=number) for number, own in enumerate(listed)
     ]
@@ -98,7 +107,7 @@ def tune(config: BenchConfig, out: Path, setting: str, method: BenchMethod, base
         trials.append({"settings": dict(own), "value": value, **measured(record)})
         return value
 
-    if all_combinations := _combinations(method.search, at_most=config.n_trials):
+    if all_combinations := combinations(method.search, at_most=config.n_trials):
         for own in all_combinations:
             measure(own)
     else:
@@ -156,7 +165,7 @@ def read_choice(out: Path, setting: str, method: str) -> Chosen:
     return {"knobs": knobs, "trial": first, "best_overall": best}
 
 
-def _combinations(search: Mapping[str, Any], *, at_most: int) -> list[Knobs]:
+def combinations(search: Mapping[str, Any], *, at_most: int) -> list[Knobs]:
     """Return all combinations of lists of values, if they are few; one empty one of nothing to search."""
     if not all(isinstance(space, list) for space in search.values()):
         return []

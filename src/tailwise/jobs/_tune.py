@@ -10,7 +10,7 @@ from tailwise.errors import ConfigError
 from tailwise.jobs._bench_cell import Cell, run_trial
 from tailwise.jobs._bench_config import RERANK, BenchConfig, BenchMethod, BenchSetting, Knobs
 from tailwise.jobs._bench_folder import BenchFolder
-from tailwise.jobs._bench_tuning import measured, suggest
+from tailwise.jobs._bench_tuning import combinations, measured, suggest
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_as_dict
 from tailwise.jobs._progress import Narrator
@@ -22,6 +22,9 @@ __all__ = ["TuneConfig", "default_search", "front", "parse_search", "parse_varia
 FILE = "tune.json"
 _SETTING = "data"
 _WITH_ANY_OPTIMIZER = ("logit_adjustment", "reweighting", "reweighting_beta", "resampling")  # knobs
+_MAX_LISTED = 10_000  # combinations of lists of values
+_N_ATTEMPTS = 20  # proposals for one trial, until one was not tried before
+_SEED_STRIDE = 1_000_003  # between the seeds of proposals for one trial
 _N_STARTUP = 8  # trials drawn at random before the model of the outcomes has a say
 
 
@@ -36,7 +39,7 @@ class TuneConfig:
             a knob that changes something.
         search: Knob to a list of values or ``{low, high, log}``: a field of the variant,
             ``training.<field>`` or ``recommender.<field>``. Empty for :func:`default_search`.
-        n_trials: Trainings, besides the baseline's, >= 1.
+        n_trials: Trainings, besides the baseline's, at most: no settings are trained twice; >= 1.
         head_loss: Share of the baseline's head NDCG that a recommended trial may cost, in [0, 1).
         users: Validation users that judge a trial, at most.
         k: Length of the lists whose NDCG judges a trial, >= 1. Of ten places rare items take so few
@@ -178,9 +181,10 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
     """Train the baseline and the trials, one after another, and recommend one.
 
     Optuna's TPE sampler proposes, told of head and tail NDCG and of how much of the head was lost
-    beyond the limit. ``tune.json`` is written after each trial. The same call goes on where it was stopped,
-    inside a training from its last checkpoint; with more ``n_trials`` it adds to those that are
-    there, and ``head_loss`` may be another.
+    beyond the limit. Lists of values that make no more combinations than there are trials are gone
+    through, and nothing is tried twice. ``tune.json`` is written after each trial. The same call goes
+    on where it was stopped, inside a training from its last checkpoint; with more ``n_trials`` it adds
+    to those that are there, and ``head_loss`` may be another.
 
     Args:
         config: What is tuned.
@@ -209,13 +213,13 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
     study = optuna.create_study(directions=["maximize", "maximize"])
     trials: list[dict[str, Any]] = []
     for number in range(config.n_trials):
-        # A sampler of its own for each trial: what is proposed rests on the outcomes so far alone.
-        study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=_N_STARTUP)
         earlier = BenchFolder(out).setting(_SETTING).trial("tuned", number)
-        if earlier.is_done():
-            study.enqueue_trial(earlier.read_record()["settings"])
-        asked = study.ask()
-        knobs = {knob: _rounded(suggest(asked, knob, space), space) for knob, space in config.search.items()}
+        known = earlier.read_record()["settings"] if earlier.is_done() else None
+        proposed = _propose(config, study, [trial["knobs"] for trial in trials], known)
+        if proposed is None:
+            narrator.say(f"after {number} of {config.n_trials} trials nothing is left to try")
+            break
+        asked, knobs = proposed
         record = run_trial(bench, out, Cell(_SETTING, "tuned", seed, knobs, trial=number), None)
         found = record["validation"]
         asked.set_constraint("head", limit - found["head"])
@@ -226,6 +230,43 @@ def tune(config: TuneConfig, out: Path, *, quiet: bool = False) -> dict[str, Any
         settings = ", ".join(f"{knob}={value}" for knob, value in knobs.items())
         narrator.say(f"[{number + 1}/{config.n_trials}] {settings}: {_found(record, config.k)}")
     return content
+
+
+def _propose(
+    config: TuneConfig, study: Any, tried: Sequence[Knobs], known: Knobs | None
+) -> tuple[Any, Knobs] | None:
+    """Return Optuna's next trial and its values, which were not tried before; None if nothing is left.
+
+    Args:
+        config: What is tuned.
+        study: Told of every trial so far.
+        tried: Their values.
+        known: Values of the next trial where it is there already.
+    """
+    import optuna
+
+    listed = combinations(config.search, at_most=_MAX_LISTED)
+    untried = [knobs for knobs in listed if knobs not in tried]
+    if known is None and listed and len(untried) <= config.n_trials - len(tried):
+        known = next(iter(untried), None)  # all of them will be: nothing to draw
+        if known is None:
+            return None
+    if known is not None:
+        study.enqueue_trial(known)
+    for attempt in range(_N_ATTEMPTS):
+        # A sampler of its own for each trial: what is proposed rests on the outcomes so far alone.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=config.run.seeds[0] + len(tried) + attempt * _SEED_STRIDE, n_startup_trials=_N_STARTUP
+        )
+        asked = study.ask()
+        knobs = {knob: _rounded(suggest(asked, knob, space), space) for knob, space in config.search.items()}
+        if known is not None or knobs not in tried:
+            return asked, knobs
+        study.tell(asked, state=optuna.trial.TrialState.FAIL)  # which the sampler takes no notice of
+        if attempt == _N_ATTEMPTS - 2 and untried:
+            known = untried[0]
+            study.enqueue_trial(known)
+    return None
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

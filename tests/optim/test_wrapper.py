@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tailwise.optim import EISAM, ERM
-from tailwise.optim._wrapper import perturbed
+from tailwise.optim._wrapper import direction_norm, perturbed
 
 from .builders import ITEM_WEIGHTS, ITEMS, N_ITEMS, TinyRecommender, are_identical, copies, make
 
@@ -382,3 +382,21 @@ def test_a_saved_state_does_not_follow_later_changes_of_the_weights(model):
     saved = EISAM(model.parameters(), torch.optim.SGD, item_weights=weights, rho=0.1).state_dict()
     weights.zero_()
     assert torch.equal(saved["tailwise"]["item_weights"], ITEM_WEIGHTS)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 5), (70_000,), (400, 401), (2**16,), (2**17,)])
+def test_the_norm_of_a_direction_is_that_of_all_its_entries_however_many_and_however_held(shape):
+    entries = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = float(entries.double().square().sum().sqrt())
+    assert direction_norm([entries]) == pytest.approx(expected, rel=1e-12)
+    assert direction_norm([entries.mT if entries.ndim == 2 else entries]) == pytest.approx(
+        expected, rel=1e-12
+    )
+    assert direction_norm([entries, entries]) == pytest.approx(2**0.5 * expected, rel=1e-12)
+
+
+def test_one_entry_that_is_not_finite_is_found_in_the_last_part_of_many():
+    entries = torch.zeros(2**17 + 1)
+    entries[-1] = torch.inf
+    with pytest.raises(FloatingPointError, match="norm of the ascent direction must be finite; got inf"):
+        direction_norm([entries])

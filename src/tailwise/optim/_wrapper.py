@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 
 from tailwise.optim._joint_batch import JointBatch, LossFunction
 from tailwise.optim._ranks import OneProcess, Ranks
-from tailwise.optim._shards import whole
+from tailwise.optim._shards import is_sharded, whole
 
 __all__ = ["LossFunction", "PerTargetOptimizer", "perturbation_scale", "perturbed"]
 
 _STATE_VERSION = 2
+_ENTRIES_AT_ONCE = 2**16  # whose squares are summed at once on a CPU
 
 
 class PerTargetOptimizer(Optimizer, ABC):
@@ -255,7 +256,13 @@ def entries(gradient: Tensor) -> Tensor:
 
 def _norm(gradient: Tensor) -> Tensor:
     """Of a whole tensor, also where this rank holds a shard of it only."""
-    return whole(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+    if gradient.device.type != "cpu" or is_sharded(gradient):
+        return whole(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+    # Part by part: on a CPU the float64 copy that is made on the way would be twice the tensor.
+    parts = torch.split(gradient.reshape(-1), _ENTRIES_AT_ONCE)
+    return torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
+    )
 
 
 def perturbation_scale(rho: float, norm: float) -> float:

@@ -260,9 +260,9 @@ def _norm(gradient: Tensor) -> Tensor:
         return whole(torch.linalg.vector_norm(gradient, dtype=torch.float64))
     # Part by part: on a CPU the float64 copy that is made on the way would be twice the tensor.
     parts = torch.split(gradient.reshape(-1), _ENTRIES_AT_ONCE)
-    return torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
-    )
+    norms = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
+    total: Tensor = torch.linalg.vector_norm(norms)
+    return total
 
 
 def perturbation_scale(rho: float, norm: float) -> float:

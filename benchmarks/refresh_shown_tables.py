@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks-by-log.md")
 _BLOCK = re.compile(
     r"(?P<begin><!-- table of (?P<folder>[\w-]+): (?P<section>[^;\n]+); (?P<title>.+?) -->\n)"
     r"(?P<shown>.*?)(?P<end><!-- end of table -->)",

@@ -208,7 +208,7 @@ def is_rounded_from(shown: str, exact: str) -> bool:
     return abs(float(shown) - float(exact)) <= step / 2 + 0.05 + 1e-9
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md", "docs/benchmarks-by-log.md"])
 def test_every_difference_told_with_its_interval_stands_in_a_table_of_the_records(page: str) -> None:
     tables = [file.read_text() for file in ROOT.glob("benchmarks/results/*/tables.md")]
     recorded = {found for table in tables for found in differences(table)}

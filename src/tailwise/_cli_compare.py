@@ -29,7 +29,7 @@ def bench(
     The same command goes on where it was stopped; cells that are there are not repeated.
 
     Args:
-        config: TOML file that declares settings, methods, knobs and seeds; see docs/benchmarks.md.
+        config: TOML file that declares settings, methods, knobs and seeds; see docs/running-benchmarks.md.
         out: Folder of the records.
         setting: Work at this one only. Repeat for several.
         method: Work at this one (and the baseline) only. Repeat for several.

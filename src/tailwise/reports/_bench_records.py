@@ -30,7 +30,7 @@ _VALIDATION = {"overall": "number?", "head": "number?", "tail": "number?"}
 
 
 def _file(shape: Mapping[str, Any]) -> ResultFile:
-    return ResultFile(1, shape, "docs/benchmarks.md", _WRITTEN_BY, _AGAIN)
+    return ResultFile(1, shape, "docs/running-benchmarks.md", _WRITTEN_BY, _AGAIN)
 
 
 _BENCH = _file(

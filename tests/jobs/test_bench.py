@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("tailwise_cache")
 
 METHODS: list[dict[str, Any]] = [
     {"name": "adamw", "role": "baseline", "search": {"training.learning_rate": [1e-2, 3e-3]}},
-    {"name": "longer", "role": "rival", "training": {"max_epochs": 3}},
+    {"name": "longer", "role": "rival", "training": {"max_epochs": 3}, "recommender": {"dropout": 0.3}},
     {
         "name": "logit-adjustment",
         "role": "rival",
@@ -166,6 +166,7 @@ def test_the_baselines_training_is_taken_over_unless_a_method_has_its_own(finish
     longer = found["shop-20/cells/longer/seed-0"]
     assert longer["settings"]["training.learning_rate"] == rate
     assert longer["cost"]["n_epochs"] == 3
+    assert longer["settings"]["recommender.dropout"] == 0.3
     assert found["shop-20/cells/adamw/seed-0"]["cost"]["n_epochs"] == 2
 
 
@@ -432,6 +433,7 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
             r"'m' with rerank must have no other setting, .* got variant\.optimizer = 'sam'\.\n  Take it out",
         ),
         ({"search": {"rerank": [0.1]}, "training": {"max_epochs": 3}}, r"got training\.max_epochs = 3"),
+        ({"search": {"rerank": [0.1]}, "recommender": {"dropout": 0.3}}, r"got recommender\.dropout = 0\.3"),
         ({"variant": {"rerank": 0.1}, "search": {"rho": [0.1]}}, r"got search\.rho = \[0\.1\]"),
         ({"search": {"rerank": [0.1]}, "curve": {"rho": [0.1]}}, r"got curve\.rho = \(0\.1,\)"),
         ({"curve": {"rerank": [-0.1]}}, r"rerank of 'm' must be a finite number >= 0; got -0\.1"),
@@ -444,6 +446,10 @@ def test_a_declaration_that_cannot_be_is_refused(content, changes, message):
         (
             {"role": "scale", "reference": "item-knn", "curve": {"rerank": [0.1]}},
             "curve of 'm' must be left out, for a reference .* got rerank",
+        ),
+        (
+            {"role": "scale", "reference": "item-knn", "recommender": {"dropout": 0.3}},
+            "recommender of 'm' must be left out, for a reference .* got dropout",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailwise._settings import WRITTEN_WHEN_SET
 from tailwise.errors import ConfigError
 from tailwise.jobs._config import RunConfig
 from tailwise.jobs._config_file import config_from_dict, merged, read_toml
@@ -70,6 +71,7 @@ class BenchMethod:
         variant: Fixed fields of :class:`VariantConfig`.
         training: Fixed fields of the training, over those of the benchmark's run and over what
             tuning chose for the baseline.
+        recommender: Fixed fields of the recommender, likewise.
         reference: ``most-popular``, ``item-knn`` or ``sasrec`` in place of a variant.
         search: Knob -> list of values, or ``{low=, high=, log=}``; tuned on validation. ``rerank``, here, in
             ``variant`` or in ``curve``, stands alone: such a method trains nothing that could have settings.
@@ -81,6 +83,7 @@ class BenchMethod:
     label: str = ""
     variant: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    recommender: dict[str, Any] | None = field(default=None, metadata=WRITTEN_WHEN_SET)
     reference: str | None = None
     search: dict[str, Any] = field(default_factory=dict)
     curve: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -116,7 +119,7 @@ class BenchMethod:
                 self.make_variant(knobs)
 
     def _check_reference(self) -> None:
-        for what in ("variant", "training", "search", "curve"):
+        for what in ("variant", "training", "recommender", "search", "curve"):
             if given := getattr(self, what):
                 raise ConfigError(
                     f"{what} of {self.name!r} must be left out, for a reference has no settings here; got "
@@ -146,9 +149,9 @@ class BenchMethod:
                 f"method {self.name!r} of role baseline must be trained; got {RERANK}, which changes the "
                 "baseline's scores.\n  Declare it as a rival."
             )
-        for what in ("variant", "training", "search", "curve"):
-            for name, value in getattr(self, what).items():
-                if what == "training" or name != RERANK:
+        for what in ("variant", "training", "recommender", "search", "curve"):
+            for name, value in (getattr(self, what) or {}).items():
+                if what in _SECTIONS or name != RERANK:
                     raise ConfigError(
                         f"method {self.name!r} with {RERANK} must have no other setting, for it changes the "
                         f"baseline's scores and trains nothing; got {what}.{name} = {value!r}.\n"
@@ -388,7 +391,8 @@ class BenchConfig:
                 unless the method has its own.
         """
         shared = {k: v for k, v in of_baseline.items() if k.partition(".")[0] in _SECTIONS}
-        fixed = {f"training.{k}": v for k, v in method.training.items()}
+        sections = {"training": method.training, "recommender": method.recommender or {}}
+        fixed = {f"{section}.{k}": v for section, fields in sections.items() for k, v in fields.items()}
         return {**shared, **fixed, **own}
 
     def run_config(self, setting: BenchSetting, method: BenchMethod, knobs: Knobs, *, seed: int) -> RunConfig:

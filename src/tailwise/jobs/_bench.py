@@ -214,7 +214,7 @@ def _cell_stages(
     *,
     curves: bool,
 ) -> Iterator[list[Task]]:
-    """Methods as chosen, then points of curves; what re-ranks a model after what trains it; then copies."""
+    """Methods as chosen, points that are copies of them, other points; re-ranking after what it re-ranks."""
     todo = [
         cell
         for seed in seeds
@@ -232,7 +232,8 @@ def _cell_stages(
                 and (cell.point is not None) == is_point
                 and config.method(cell.method).is_rerank == is_rerank
             ]
-    yield [_task(config, out, cell) for cell in todo if cell.is_as_chosen]
+        if not is_point:
+            yield [_task(config, out, cell) for cell in todo if cell.is_as_chosen]
 
 
 def _tuning_stages(config: BenchConfig, out: Path, untuned: Sequence[Untuned]) -> Iterator[list[Task]]:

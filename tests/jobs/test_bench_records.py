@@ -87,7 +87,7 @@ def test_reranking_in_the_curve_alone_changes_scores_at_its_points(tuned):
     config = declared(RERANK)
     method = config.method("rerank")
     assert method.is_rerank
-    cells = _bench._cells(config, tuned, "shop", method, 0)
+    cells = _bench._cells(config, tuned, "shop", method, 0, curves=True)
     assert [settings_of(method, cell.knobs)["rerank"] for cell in cells] == [0.0, 0.1, 0.2]
     assert not any(cell.is_as_chosen for cell in cells)
 
@@ -111,9 +111,9 @@ def test_methods_as_chosen_of_every_seed_come_before_points_of_curves(tuned, wor
         for stage in (
             ("adamw, seed {}", "tau, seed {}"),
             ("rerank, seed {}",),
+            ("tau logit_adjustment=0.3, seed {}",),  # as chosen: a copy
             ("tau logit_adjustment=0.6, seed {}",),
             ("rerank rerank=0.1, seed {}", "rerank rerank=0.2, seed {}"),
-            ("tau logit_adjustment=0.3, seed {}",),  # as chosen: a copy
         )
         for seed in (0, 1)
         for cell in (name.format(seed) for name in stage)
@@ -166,7 +166,7 @@ def test_a_finished_cell_of_other_settings_is_refused(tuned, worked):
     message = r"shop, tau, seed 0 must have .* logit_adjustment = 0\.6, and 0\.3 in .*cells/tau/seed-0"
     with pytest.raises(ConfigError, match=message):
         jobs.bench(changed, tuned, quiet=True)
-    (cell, *_) = _bench._cells(changed, tuned, "shop", changed.method("tau"), 1)
+    (cell, *_) = _bench._cells(changed, tuned, "shop", changed.method("tau"), 1, curves=True)
     with pytest.raises(ConfigError, match=r"shop, tau, seed 1 must .*\n.* another name, or .* another --out"):
         run_cell(changed, tuned, cell, None)
 
@@ -205,6 +205,8 @@ def test_a_setting_that_a_record_does_not_know_has_its_default(tmp_path):
         ("last", "does_the_gain_last"),
         ("all", "does_the_gain_last_with_all_histories"),
         ("tenth", "is_a_tenth_of_the_rows_enough"),
+        ("longer", "does_flattening_bear_more_epochs_of_few_histories"),
+        ("dropout", "does_flattening_add_to_dropout"),
     ],
 )
 def test_shipped_records_are_of_the_settings_that_are_declared(folder, file, tmp_path):
@@ -218,7 +220,7 @@ def test_shipped_records_are_of_the_settings_that_are_declared(folder, file, tmp
             if method.search and not tuning(method.name).is_file():
                 continue
             for seed in config.seeds:
-                cells = _bench._cells(config, out, setting, method, seed)
+                cells = _bench._cells(config, out, setting, method, seed, curves=True)
                 n_records += sum(finished_record(config, out, cell) is not None for cell in cells)
     assert n_records == len(list(out.glob("*/cells/*/*/record.json"))) > 0
 
@@ -231,7 +233,11 @@ def test_a_copy_of_the_method_as_chosen_that_was_stopped_is_made_again(tuned, wo
     (chosen.path / "ranks.parquet").write_bytes(b"all ranks")
     (kept.path / "record.json").unlink()
     (kept.path / "ranks.parquet").write_bytes(b"all r")
-    cell = next(c for c in _bench._cells(config, tuned, "shop", config.method("tau"), 0) if c.is_as_chosen)
+    cell = next(
+        c
+        for c in _bench._cells(config, tuned, "shop", config.method("tau"), 0, curves=True)
+        if c.is_as_chosen
+    )
     record = run_cell(config, tuned, cell, None)
     assert record["cell"]["curve"] == {"knob": "logit_adjustment", "value": 0.3}
     assert kept.read_record() == record

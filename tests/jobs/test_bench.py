@@ -458,15 +458,18 @@ def test_a_method_that_cannot_be_is_refused(method, message):
         config_from_dict(jobs.BenchMethod, {"name": "m", "role": "rival", **method})
 
 
-def test_a_knob_of_items_as_tokens_is_refused_where_titles_are_written(content):
+@pytest.mark.parametrize(
+    "of_items", [{"search": {"recommender.dropout": [0.1, 0.2]}}, {"recommender": {"dropout": 0.1}}]
+)
+def test_a_setting_of_items_as_tokens_is_refused_where_titles_are_written(content, of_items):
     item_tokens = config_from_dict(BenchConfig, content)
-    of_items = replace(item_tokens.methods[0], search={"recommender.dropout": [0.1, 0.2]})
-    assert replace(item_tokens, methods=(of_items,))
+    method = replace(item_tokens.methods[0], **of_items)
+    assert replace(item_tokens, methods=(method,))
     run = {**content["run"], "title": {}, "training": {}}
     with pytest.raises(
-        ConfigError, match=r"knob of 'adamw' must change something in 'shop-20'.*recommender\.dropout"
+        ConfigError, match=r"setting of 'adamw' must change something in 'shop-20'.*recommender\.dropout"
     ):
-        replace(item_tokens, methods=(of_items,), run=run)
+        replace(item_tokens, methods=(method,), run=run)
 
 
 @pytest.mark.parametrize("name", ["pooled", "Pooled", "../x", "a/b", ""])

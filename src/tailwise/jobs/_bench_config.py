@@ -192,7 +192,7 @@ def _check_titles(run: RunConfig, setting: str, method: str, knobs: Knobs) -> No
     of_items = [knob for knob in knobs if knob.startswith("recommender.")]
     if run.title is not None and of_items:
         raise ConfigError(
-            f"a knob of {method!r} must change something in {setting!r}, whose recommender writes titles; "
+            f"a setting of {method!r} must change something in {setting!r}, whose recommender writes titles; "
             f"got {of_items[0]}, which is of items as tokens.\n  Take it out, or train items as tokens there."
         )
 
@@ -314,8 +314,9 @@ class BenchConfig:
         for setting in self.settings:
             for method in self.methods:
                 for knobs in method.examples():
-                    run = self.run_config(setting, method, self.knobs(method, knobs, {}), seed=self.seeds[0])
-                    _check_titles(run, setting.name, method.name, knobs)
+                    every = self.knobs(method, knobs, {})
+                    run = self.run_config(setting, method, every, seed=self.seeds[0])
+                    _check_titles(run, setting.name, method.name, every)
 
     def _check_judging(self) -> None:
         if self.n_trials < 1:

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from tailwise import jobs
 from tailwise.errors import ConfigError, DataError
-from tailwise.jobs import AuditConfig
+from tailwise.jobs import AuditConfig, RunConfig, config_from_dict
+from tailwise.jobs._audit import _kind
 from tailwise.reports import read_audit, read_metrics
 
 from .builders import tiny_config
@@ -177,3 +179,16 @@ def test_the_folder_of_another_audit_is_refused(finished, settings, tmp_path):
     (tmp_path / "audit" / "config.json").write_text(json.dumps({"run": "/elsewhere", "settings": None}))
     with pytest.raises(ConfigError, match="Choose another folder"):
         jobs.audit(QUICK, tmp_path / "audit", run=finished, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "said", "expected"),
+    [
+        ({"name": "ml-100k"}, None, "movie"),
+        ({"name": "ml-100k"}, "film", "film"),
+        ({"name": None, "interactions": "a.csv", "items": "b.csv"}, None, "product"),
+    ],
+)
+def test_a_prompt_calls_an_item_what_the_data_set_does_unless_told(data, said, expected):
+    scope = SimpleNamespace(settings=config_from_dict(RunConfig, {"data": data}))
+    assert _kind(AuditConfig(kind=said), scope) == expected

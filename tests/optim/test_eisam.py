@@ -215,6 +215,19 @@ def test_unit_weights_cost_exactly_two_forwards_and_two_backwards(model):
     assert (loss_fn.forwards, loss_fn.backwards) == (2, 2)
 
 
+def test_one_strength_for_all_rows_of_one_target_costs_two_forwards_and_two_backwards_and_is_the_definition():
+    items = torch.tensor([0, 2, -1, 4, 5])
+    model = TinyRecommender(items)
+    theta = copies(model.parameters())
+    settings = {"item_weights": torch.full((N_ITEMS,), 0.5, dtype=torch.float64), "strength": 0.6}
+    loss_fn = Counted(model.losses)
+    eisam(model, **settings).compute_gradient(loss_fn, items)
+    assert (loss_fn.forwards, loss_fn.backwards) == (2, 2)
+    expected = eisam_gradient(model.target_losses, theta, torch.full((4,), 0.3, dtype=torch.float64), rho=0.3)
+    for p, g in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(p.grad, g, rtol=1e-10, atol=1e-13)  # float64 sums in another order
+
+
 def test_zero_strength_costs_one_forward_and_one_backward(model):
     loss_fn = counted_step(model, strength=0.0)
     assert (loss_fn.forwards, loss_fn.backwards) == (1, 1)

@@ -123,7 +123,7 @@ def follow(model, optimizer, gradient_at):
     base = torch.optim.AdamW(theta, lr=0.05)
     for _ in range(100):
         uniform = optimizer._uniform()
-        optimizer.step(model.losses, ITEMS)
+        optimizer.step(model.losses, model.items)
         for t, g in zip(theta, gradient_at(theta, uniform), strict=True):
             t.grad = g
         base.step()
@@ -290,6 +290,54 @@ def test_drawn_rows_are_evaluated_twice_and_the_others_once():
         assert sorted(drawn + others) == [0, 1, 2, 3, 5]  # row 4 has no target
         assert set(drawn) <= {0, 1, 3}  # rows 2 and 5 hold the weightless item alone
         assert loss_fn.backwards == 4
+
+
+# One weight for all items and one target a row, as in language-model loops: all drawn rows have one factor
+
+ONE_TARGET = torch.tensor([0, 2, -1, 4, 5, 3, 0, 1])
+EVEN = torch.full_like(WEIGHTS, 0.5)
+
+
+def test_one_factor_for_all_drawn_rows_follows_the_reference_for_100_steps():
+    model = TinyRecommender(ONE_TARGET)
+    has_target = ONE_TARGET >= 0
+    p = sampling_probabilities(has_target.double(), 8 / 3).tolist()
+
+    def gradient_at(theta, uniform):
+        return sampled_gradient(
+            model.target_losses,
+            theta,
+            torch.full((7,), 0.4, dtype=torch.float64),  # strength times weight
+            row_of_target=has_target.nonzero()[:, 0].tolist(),
+            p=p,
+            is_drawn=outcome_at(p, uniform),
+            rho=0.3,
+        )
+
+    follow(model, sampled(model, item_weights=EVEN), gradient_at)
+
+
+def test_one_factor_for_all_drawn_rows_needs_one_backward_per_evaluation():
+    model = TinyRecommender(ONE_TARGET)
+    optimizer = sampled(model, item_weights=EVEN)
+    for _ in range(20):
+        loss_fn = Counted(model.losses)
+        optimizer.step(loss_fn, ONE_TARGET)
+        drawn, again, others = loss_fn.rows
+        assert drawn == again
+        assert sorted(drawn + others) == [0, 1, 3, 4, 5, 6, 7]
+        assert loss_fn.backwards == 3
+    other_weights = Counted(model.losses)
+    sampled(model, row_share=1.0).step(other_weights, ONE_TARGET)
+    assert other_weights.backwards == 4  # two of the drawn rows' graph
+
+
+def test_rows_of_several_targets_keep_two_backwards_even_where_their_factors_happen_to_agree():
+    items = torch.tensor([[0, 2], [4, 5], [3, 0]])
+    model = TinyRecommender(items)
+    loss_fn = Counted(model.losses)
+    sampled(model, item_weights=EVEN).step(loss_fn, items)
+    assert loss_fn.backwards == 4
 
 
 def test_a_share_of_less_than_a_row_leaves_most_steps_plain():

@@ -372,11 +372,12 @@ class BenchConfig:
     @property
     def rule(self) -> str:
         """Say how a trial is chosen."""
+        trials = f"{self.n_trials} trial{'' if self.n_trials == 1 else 's'}"
         seeds = f"seed {self.tuning_seed} alone"
         if self.more_tuning_seeds:
             seeds = f"the means over seeds {', '.join(map(str, self.trial_seeds))}"
         return (
-            f"Of {self.n_trials} trials per method and setting, on validation users and {seeds}: the highest "
+            f"Of {trials} per method and setting, on validation users and {seeds}: the highest "
             f"tail NDCG@{self.tuning_k} among trials whose overall NDCG@{self.tuning_k} is at least "
             f"{1 - self.margin:.0%} of the best trial's of the baseline, and where there is none the highest "
             "overall. The baseline is chosen by the same rule."

@@ -56,8 +56,8 @@ class EISAM(PerturbingOptimizer):
                    forward, 1 backward.
     ``sampled``    ``exact`` for a few rows of the batch, drawn by their strengths, with factors that
                    make up for the others; those are evaluated at θ alone. ε is that of the drawn
-                   rows. With a share s of rows: 1+s forwards, 1+2s backwards; with unit weights
-                   1+s backwards.
+                   rows. With a share s of rows: 1+s forwards, 1+2s backwards; 1+s backwards with unit
+                   weights, and where one target a row and one weight for all items make c one number.
     ``every-k``    ``exact`` every ``every`` steps; between, ``single-pass`` along the last
                    exact direction.
     ============== =======================================================================
@@ -210,22 +210,13 @@ class EISAM(PerturbingOptimizer):
         return loss
 
     def _sampled_alike(self, batch: JointBatch, c: Tensor) -> Tensor:
-        """``∇L(θ) + f · (1/N) Σ [∇l(θ+ε) − ∇l(θ)]`` over the drawn rows, ε along their plain gradient.
-
-        One factor for all of them, so the gradient at θ that is needed anyway is the direction as well.
-        """
-        moved = self._parameters_to_move()
+        """``∇L(θ) + f · (1/N) Σ [∇l(θ+ε) − ∇l(θ)]`` over the drawn rows, ε along their plain gradient."""
         is_drawn, factor = self._draw_rows_alike(batch, c)
         others = ~is_drawn & batch.rows_with_target
         batch.clear()
         loss = torch.zeros((), device=c.device)
         if batch.any(is_drawn):
-            loss = batch.add_gradient(only=is_drawn)
-            direction, scale = self._perturbation(batch.seen(moved), moved)
-            for p in self.parameters():
-                p.grad = None if p.grad is None else p.grad * (1 - factor)  # the direction may be this tensor
-            with perturbed(moved, direction, scale):
-                batch.add_gradient(torch.full_like(c, factor), only=is_drawn, again=True)
+            loss, _ = self._two_point_gradient_alike(batch, factor, is_drawn)
         if batch.any(others):
             loss = loss + batch.add_gradient(only=others)
         return loss
@@ -236,17 +227,37 @@ class EISAM(PerturbingOptimizer):
         """Leave ``(1/N) Σ (1−c) ∇l(θ) + c ∇l(θ+ε)`` over ``rows`` in ``.grad``, ε along their own g_w.
 
         Returns:
-            The rows' share of the mean loss at θ, and g_w.
+            The rows' share of the mean loss at θ, and g_w up to a factor.
         """
         moved = self._parameters_to_move()
         is_target = batch.has_target & rows.reshape(-1, *[1] * (c.ndim - 1))
-        all_at_theta_plus_eps = batch.all(c[is_target] == 1)  # then SAM's price
+        of_all = batch.common_value(c[is_target])
+        all_at_theta_plus_eps = of_all == 1  # then SAM's price
+        # Rows of several targets keep two backwards: what makes up for their draw differs with their number.
+        if of_all is not None and c.ndim == 1 and not all_at_theta_plus_eps:
+            return self._two_point_gradient_alike(batch, of_all, rows)
         loss, (g_w,) = batch.gradients([c], moved, with_remainder=not all_at_theta_plus_eps, only=rows)
         direction, scale = self._perturbation(g_w, moved)
         with perturbed(moved, direction, scale):
             has_strength = by_row(c > 0).any(dim=1)
             batch.add_gradient(c, only=rows & has_strength, again=True)  # adds to the first sum
         return loss, g_w
+
+    def _two_point_gradient_alike(
+        self, batch: JointBatch, c: float, rows: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """As :meth:`_two_point_gradient` where all targets share one c: one backward at θ gives both sums."""
+        moved = self._parameters_to_move()
+        batch.clear()
+        loss = batch.add_gradient(only=rows)
+        plain = batch.seen(moved)
+        direction, scale = self._perturbation(plain, moved)
+        for p in self.parameters():
+            p.grad = None if p.grad is None else p.grad * (1 - c)  # the direction may be this tensor
+        with perturbed(moved, direction, scale):
+            of_each = torch.full_like(batch.items, c, dtype=self.item_weights.dtype)
+            batch.add_gradient(of_each, only=rows, again=True)
+        return loss, plain
 
     def _single_pass(self, batch: JointBatch, c: Tensor) -> Tensor:
         moved = self._parameters_to_move()

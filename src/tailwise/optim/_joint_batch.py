@@ -90,9 +90,10 @@ class JointBatch:
         """Whether a value is true on any rank."""
         return bool(self.ranks.total(values.any().to(torch.int64)) > 0)
 
-    def all(self, values: Tensor) -> bool:
-        """Whether all values are true on every rank."""
-        return not self.any(~values)
+    def common_value(self, values: Tensor) -> float | None:
+        """The value that ``values`` ``[n]`` have on all ranks; None where they differ or there are none."""
+        of_all, _ = self.ranks.gathered(values)
+        return float(of_all[0]) if len(of_all) > 0 and bool((of_all == of_all[0]).all()) else None
 
     # Gradients
 

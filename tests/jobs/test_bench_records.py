@@ -208,6 +208,7 @@ def test_a_setting_that_a_record_does_not_know_has_its_default(tmp_path):
         ("longer", "does_flattening_bear_more_epochs_of_few_histories"),
         ("dropout", "does_flattening_add_to_dropout"),
         ("recipe", "does_one_recipe_help_every_log"),
+        ("recipe-retail", "does_one_recipe_help_every_log"),
     ],
 )
 def test_shipped_records_are_of_the_settings_that_are_declared(folder, file, tmp_path):
